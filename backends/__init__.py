@@ -1,0 +1,23 @@
+"""Arrays and kernels for minidl: arrays in, arrays out, and a stranger to minidl itself.
+
+`interface.py` is the contract, `registry.py` finds an implementation by name. Importing this
+package loads neither Numba nor CuPy.
+"""
+
+from .errors import BackendError, BackendUnavailable, UnknownBackend
+from .interface import Array, Backend
+from .registry import available, get, names, register
+
+PROJECT = "minidl"  # `backends` is a common name: minidl checks that it imported this one
+
+__all__ = [
+    "Array",
+    "Backend",
+    "BackendError",
+    "BackendUnavailable",
+    "UnknownBackend",
+    "available",
+    "get",
+    "names",
+    "register",
+]

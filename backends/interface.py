@@ -1,0 +1,493 @@
+"""The contract: everything that a backend computes, on one page.
+
+A backend turns native arrays into native arrays and knows nothing about gradients' meaning,
+layers or Tensors. Methods whose name ends in `_grad` are given the gradient of the loss with respect to
+the method's result, and return it with respect to the inputs. Arguments arrive checked: shapes
+agree, indices are in range, axes are non-negative tuples. No method changes its inputs, except where
+it says "in place". Results may be views of the inputs only where NumPy's would be.
+
+Letters in shapes: N batch, C and O channels in and out, H and W height and width, D features,
+R rows, K taps of a kernel, G groups. A `pair` is (vertical, horizontal).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Array: TypeAlias = Any  # np.ndarray, cupy.ndarray, or what a third-party backend calls an array
+Shape: TypeAlias = tuple[int, ...]
+Pair: TypeAlias = tuple[int, int]
+Axes: TypeAlias = int | tuple[int, ...] | None
+DType: TypeAlias = np.dtype[Any]
+
+
+class Backend(ABC):
+    """Arrays and kernels of one library. One instance exists per process; see `backends.get`."""
+
+    name: str = "?"
+
+    # -- arrays ---------------------------------------------------------------------------------
+    @abstractmethod
+    def asarray(self, x: Any, dtype: DType | None = None) -> Array:
+        """Bring a host array, scalar, nested list or native array here; copies only if it must."""
+
+    @abstractmethod
+    def to_numpy(self, x: Array) -> np.ndarray:
+        """The values on the host; a view where the array lives there already."""
+
+    @abstractmethod
+    def is_array(self, x: object) -> bool:
+        """Whether x is a native array of this backend."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait until everything that was launched has finished (a CPU has nothing to wait for)."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, str]:
+        """Device, library versions, threads: whatever explains a timing. Values are for people."""
+
+    @abstractmethod
+    def full(self, shape: Shape, value: float, dtype: DType) -> Array:
+        """A new array with every element equal to value."""
+
+    @abstractmethod
+    def copy(self, x: Array) -> Array:
+        """A new C-contiguous array with the values of x."""
+
+    @abstractmethod
+    def astype(self, x: Array, dtype: DType) -> Array:
+        """The values of x converted to dtype, as NumPy converts them; always a new array."""
+
+    @abstractmethod
+    def copyto(self, target: Array, x: Array) -> None:
+        """In place: target[...] = x."""
+
+    @abstractmethod
+    def bounds(self, x: Array) -> tuple[float, float]:
+        """(smallest, largest) element of a non-empty array, on the host; NaN if any is. Synchronises."""
+
+    @abstractmethod
+    def all_finite(self, x: Array) -> bool:
+        """Whether no element is NaN or infinite. Synchronises."""
+
+    # -- elementwise: shapes broadcast as in NumPy, dtypes promote as in NumPy 2 (NEP 50) ---------
+    @abstractmethod
+    def add(self, a: Array, b: Array) -> Array:
+        """a + b."""
+
+    @abstractmethod
+    def subtract(self, a: Array, b: Array) -> Array:
+        """a - b."""
+
+    @abstractmethod
+    def multiply(self, a: Array, b: Array) -> Array:
+        """a * b."""
+
+    @abstractmethod
+    def divide(self, a: Array, b: Array) -> Array:
+        """a / b (true division; by zero gives infinity or NaN without a warning)."""
+
+    @abstractmethod
+    def pow(self, a: Array, b: Array) -> Array:
+        """a ** b."""
+
+    @abstractmethod
+    def maximum(self, a: Array, b: Array) -> Array:
+        """The larger of a and b; NaN if either is."""
+
+    @abstractmethod
+    def minimum(self, a: Array, b: Array) -> Array:
+        """The smaller of a and b; NaN if either is."""
+
+    @abstractmethod
+    def where(self, condition: Array, a: Array, b: Array) -> Array:
+        """a where condition holds, else b."""
+
+    @abstractmethod
+    def clip(self, x: Array, low: float | None, high: float | None) -> Array:
+        """x limited to [low, high]; NaN stays NaN."""
+
+    @abstractmethod
+    def negative(self, x: Array) -> Array:
+        """-x."""
+
+    @abstractmethod
+    def abs(self, x: Array) -> Array:
+        """|x|."""
+
+    @abstractmethod
+    def sign(self, x: Array) -> Array:
+        """-1, 0 or 1; NaN stays NaN."""
+
+    @abstractmethod
+    def exp(self, x: Array) -> Array:
+        """e to the power x."""
+
+    @abstractmethod
+    def log(self, x: Array) -> Array:
+        """Natural logarithm; log(0) = -inf, log(negative) = NaN, without a warning."""
+
+    @abstractmethod
+    def sqrt(self, x: Array) -> Array:
+        """Square root, correctly rounded; NaN for negatives, without a warning."""
+
+    @abstractmethod
+    def sin(self, x: Array) -> Array:
+        """Sine of x in radians."""
+
+    @abstractmethod
+    def cos(self, x: Array) -> Array:
+        """Cosine of x in radians."""
+
+    @abstractmethod
+    def tanh(self, x: Array) -> Array:
+        """Hyperbolic tangent."""
+
+    @abstractmethod
+    def erf(self, x: Array) -> Array:
+        """Error function, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
+
+    @abstractmethod
+    def sigmoid(self, x: Array) -> Array:
+        """1 / (1 + e^-x), without overflow."""
+
+    @abstractmethod
+    def softplus(self, x: Array) -> Array:
+        """log(1 + e^x), without overflow."""
+
+    @abstractmethod
+    def relu(self, x: Array) -> Array:
+        """max(x, 0); NaN stays NaN."""
+
+    @abstractmethod
+    def relu_grad(self, grad: Array, y: Array) -> Array:
+        """grad, but 0 where y = relu(x) is 0."""
+
+    @abstractmethod
+    def leaky_relu(self, x: Array, slope: float) -> Array:
+        """x where x > 0, else slope * x."""
+
+    @abstractmethod
+    def gelu(self, x: Array, approximate: str) -> Array:
+        """x * Phi(x), Phi the normal distribution function; approximate is "none" or "tanh"."""
+
+    @abstractmethod
+    def gelu_grad(self, grad: Array, x: Array, approximate: str) -> Array:
+        """grad times the derivative of gelu at x."""
+
+    @abstractmethod
+    def silu(self, x: Array) -> Array:
+        """x * sigmoid(x)."""
+
+    @abstractmethod
+    def silu_grad(self, grad: Array, x: Array) -> Array:
+        """grad times the derivative of silu at x."""
+
+    # -- reductions: axis is None (all axes), an int or a tuple -----------------------------------
+    @abstractmethod
+    def sum(self, x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
+        """Sum over axis; integers and booleans add up in int64."""
+
+    @abstractmethod
+    def mean(self, x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
+        """Mean over axis, in the dtype of x."""
+
+    @abstractmethod
+    def var(self, x: Array, axis: Axes = None, correction: float = 0, keepdims: bool = False) -> Array:
+        """Mean squared distance from the mean, divided by n - correction."""
+
+    @abstractmethod
+    def max(self, x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
+        """Largest element over axis; NaN if any is."""
+
+    @abstractmethod
+    def min(self, x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
+        """Smallest element over axis; NaN if any is."""
+
+    @abstractmethod
+    def argmax(self, x: Array, axis: int | None = None) -> Array:
+        """int64 index of the first largest element (of the first NaN, if there is one)."""
+
+    @abstractmethod
+    def argmin(self, x: Array, axis: int | None = None) -> Array:
+        """int64 index of the first smallest element (of the first NaN, if there is one)."""
+
+    @abstractmethod
+    def cumsum(self, x: Array, axis: int) -> Array:
+        """Running sum along axis."""
+
+    @abstractmethod
+    def logsumexp(self, x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
+        """log of the sum of exponentials, shifted by the maximum so that nothing overflows."""
+
+    @abstractmethod
+    def softmax(self, x: Array, axis: int) -> Array:
+        """exp(x) / sum(exp(x)) along axis, shifted by the maximum."""
+
+    @abstractmethod
+    def softmax_grad(self, grad: Array, y: Array, axis: int) -> Array:
+        """y * (grad - sum(grad * y)), y = softmax(x)."""
+
+    @abstractmethod
+    def log_softmax(self, x: Array, axis: int) -> Array:
+        """x - logsumexp(x) along axis."""
+
+    @abstractmethod
+    def log_softmax_grad(self, grad: Array, y: Array, axis: int) -> Array:
+        """grad - exp(y) * sum(grad), y = log_softmax(x)."""
+
+    # -- shape ------------------------------------------------------------------------------------
+    @abstractmethod
+    def reshape(self, x: Array, shape: Shape) -> Array:
+        """The same elements in C order under another shape; a view where possible."""
+
+    @abstractmethod
+    def transpose(self, x: Array, axes: Shape) -> Array:
+        """Axes in another order; a view."""
+
+    @abstractmethod
+    def broadcast_to(self, x: Array, shape: Shape) -> Array:
+        """x repeated to shape without copying; read only."""
+
+    @abstractmethod
+    def concatenate(self, xs: Sequence[Array], axis: int) -> Array:
+        """Arrays one behind another along axis."""
+
+    @abstractmethod
+    def pad(self, x: Array, widths: Sequence[Pair], value: float = 0) -> Array:
+        """x framed by widths[axis] = (before, after) elements equal to value."""
+
+    @abstractmethod
+    def flip(self, x: Array, axis: Shape) -> Array:
+        """x with the order along each given axis reversed."""
+
+    @abstractmethod
+    def getitem(self, x: Array, index: Any) -> Array:
+        """x[index], basic or advanced; index arrays are native."""
+
+    @abstractmethod
+    def getitem_grad(self, grad: Array, index: Any, shape: Shape) -> Array:
+        """Zeros of shape, to which grad is added at index (elements taken twice add up)."""
+
+    @abstractmethod
+    def setitem(self, x: Array, index: Any, value: Any) -> None:
+        """In place: x[index] = value."""
+
+    @abstractmethod
+    def gather(self, x: Array, axis: int, index: Array) -> Array:
+        """y[..., i, ...] = x[..., index[..., i, ...], ...] along axis (`take_along_axis`)."""
+
+    @abstractmethod
+    def gather_grad(self, grad: Array, axis: int, index: Array, shape: Shape) -> Array:
+        """Zeros of shape, to which grad is added where gather took it."""
+
+    @abstractmethod
+    def index_add(self, x: Array, axis: int, index: Array, source: Array) -> Array:
+        """A copy of x in which source's slice i is added to slice index[i] along axis."""
+
+    @abstractmethod
+    def embedding(self, weight: Array, index: Array) -> Array:
+        """Rows of weight (R, D) at index (any shape) -> (*index.shape, D)."""
+
+    @abstractmethod
+    def embedding_grad(self, grad: Array, index: Array, rows: int) -> Array:
+        """grad (*index.shape, D) added up into (rows, D)."""
+
+    # -- products ---------------------------------------------------------------------------------
+    @abstractmethod
+    def matmul(self, a: Array, b: Array) -> Array:
+        """Matrix product over the last two axes, batched and broadcast over the others."""
+
+    @abstractmethod
+    def einsum(self, subscripts: str, *operands: Array) -> Array:
+        """Einstein summation with an explicit output ("ij,jk->ik")."""
+
+    @abstractmethod
+    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """x (N, D) @ weight (O, D) transposed + bias (O,) -> (N, O)."""
+
+    # -- convolution and pooling on (N, C, H, W) --------------------------------------------------
+    @abstractmethod
+    def im2col(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, value: float = 0
+    ) -> Array:
+        """Every window of x as a column: (N, C * kh * kw, OH * OW); padding is filled with value."""
+
+    @abstractmethod
+    def col2im(
+        self, cols: Array, shape: Shape, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+    ) -> Array:
+        """The transpose of im2col: columns added back to where they were taken, (N, C, H, W)."""
+
+    @abstractmethod
+    def conv2d(
+        self, x: Array, weight: Array, bias: Array | None,
+        stride: Pair, padding: Pair, dilation: Pair, groups: int,
+    ) -> Array:  # fmt: skip
+        """Cross-correlation of x with weight (O, C / groups, kh, kw), bias (O,) -> (N, O, OH, OW)."""
+
+    @abstractmethod
+    def conv2d_input_grad(
+        self, grad: Array, weight: Array, shape: Shape,
+        stride: Pair, padding: Pair, dilation: Pair, groups: int,
+    ) -> Array:  # fmt: skip
+        """Gradient of conv2d with respect to x of the given shape; also the transposed convolution."""
+
+    @abstractmethod
+    def conv2d_weight_grad(
+        self, grad: Array, x: Array, shape: Shape,
+        stride: Pair, padding: Pair, dilation: Pair, groups: int,
+    ) -> Array:  # fmt: skip
+        """Gradient of conv2d with respect to weight of the given shape."""
+
+    @abstractmethod
+    def max_pool2d(self, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array, Array]:
+        """Largest element of each window, and its int64 position h * W + w in x (the first, or the first NaN).
+
+        Padding counts as -inf; its width is at most half the kernel's. Both results are (N, C, OH, OW).
+        """
+
+    @abstractmethod
+    def max_pool2d_grad(self, grad: Array, index: Array, shape: Shape) -> Array:
+        """Zeros of shape (N, C, H, W), to which grad is added at the positions index."""
+
+    @abstractmethod
+    def avg_pool2d(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Pair, count_include_pad: bool
+    ) -> Array:
+        """Mean of each window; padding counts as 0, and in the divisor only if count_include_pad."""
+
+    @abstractmethod
+    def avg_pool2d_grad(
+        self, grad: Array, shape: Shape, kernel: Pair, stride: Pair, padding: Pair, count_include_pad: bool
+    ) -> Array:
+        """Gradient of avg_pool2d with respect to x of the given shape."""
+
+    # -- normalisation ----------------------------------------------------------------------------
+    @abstractmethod
+    def layer_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
+        """Bring each row of x to mean 0 and variance 1, then scale and shift it.
+
+        x (N, D), weight (D,), bias (D,) -> y (N, D), mean (N, 1), inv_std (N, 1).
+        """
+
+    @abstractmethod
+    def layer_norm_grad(
+        self, grad: Array, x: Array, weight: Array, mean: Array, inv_std: Array
+    ) -> tuple[Array, Array, Array]:
+        """Gradients of layer_norm with respect to x, weight and bias."""
+
+    @abstractmethod
+    def batch_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
+        """Bring each channel of x to mean 0 and variance 1, then scale and shift it.
+
+        x (N, C, L), weight (C,), bias (C,) -> y (N, C, L), mean (C,), var (C,) (biased).
+        """
+
+    @abstractmethod
+    def batch_norm_grad(
+        self, grad: Array, x: Array, weight: Array, mean: Array, var: Array, eps: float
+    ) -> tuple[Array, Array, Array]:
+        """Gradients of batch_norm with respect to x, weight and bias."""
+
+    # -- losses -----------------------------------------------------------------------------------
+    @abstractmethod
+    def cross_entropy(
+        self, logits: Array, target: Array, weight: Array | None, ignore_index: int, smoothing: float
+    ) -> tuple[Array, Array]:
+        """Loss of each row and its log-probabilities: (N, C), int64 (N,) -> (N,), (N, C).
+
+        loss = -(1 - smoothing) * w[t] * logp[t] - smoothing / C * sum_c w[c] * logp[c];
+        rows whose target is ignore_index have loss 0. weight (C,) or None for ones.
+        """
+
+    @abstractmethod
+    def cross_entropy_grad(
+        self, grad: Array, log_probs: Array, target: Array, weight: Array | None,
+        ignore_index: int, smoothing: float,
+    ) -> Array:  # fmt: skip
+        """Gradient with respect to the logits; grad is (N,)."""
+
+    # -- random: counter-based, the same bits on every backend ------------------------------------
+    @abstractmethod
+    def philox(self, seed: int, counter: int, count: int) -> Array:
+        """uint32 (count,): the words of Philox 4x32-10 blocks counter, counter + 1, ...
+
+        key = (seed mod 2^32, seed div 2^32), block i = (i mod 2^32, i div 2^32, 0, 0). Source: Salmon
+        et al. (2011), "Parallel random numbers: as easy as 1, 2, 3", section 3.3.
+        """
+
+    @abstractmethod
+    def uniform(self, seed: int, counter: int, shape: Shape, dtype: DType) -> Array:
+        """Multiples of 2^-24 in [0, 1), one Philox word each, whatever the floating dtype."""
+
+    @abstractmethod
+    def normal(self, seed: int, counter: int, shape: Shape, dtype: DType) -> Array:
+        """Standard normal deviates, one Philox word each, by Box & Muller (1958).
+
+        Every step is exact or correctly rounded (+ - * / sqrt in float64), so all backends agree bit for bit.
+        """
+
+    @abstractmethod
+    def dropout(self, x: Array, p: float, seed: int, counter: int) -> tuple[Array, Array]:
+        """x with each element dropped (0) with probability p and the others scaled up; and the bool mask.
+
+        Element i (C order) is kept where Philox word i >= ceil(p * 2^32), and then multiplied by
+        1 / (1 - p), rounded to the dtype of x.
+        """
+
+    # -- integers ---------------------------------------------------------------------------------
+    @abstractmethod
+    def quantize(self, x: Array, scale: Array, zero_point: Array, low: int, high: int, dtype: DType) -> Array:
+        """clip(round_half_even(x / scale) + zero_point, low, high) as dtype; NaN becomes zero_point.
+
+        scale (x's dtype) and zero_point (int32) broadcast against x.
+        """
+
+    @abstractmethod
+    def dequantize(self, q: Array, scale: Array, zero_point: Array) -> Array:
+        """(q - zero_point) * scale in scale's dtype."""
+
+    @abstractmethod
+    def int8_matmul(self, a: Array, b: Array) -> Array:
+        """a (M, K) int8 or uint8 @ b (N, K) int8 transposed -> (M, N) int32, exact modulo 2^32."""
+
+    @abstractmethod
+    def int8_conv2d(
+        self, x: Array, weight: Array, pad_value: int,
+        stride: Pair, padding: Pair, dilation: Pair, groups: int,
+    ) -> Array:  # fmt: skip
+        """conv2d of x (int8 or uint8) with weight (int8) -> int32; padding is filled with pad_value."""
+
+    # -- optimizers: in place on flat arrays of one dtype; `grad` is left as it is ---------------
+    @abstractmethod
+    def sgd_step(
+        self, param: Array, grad: Array, velocity: Array | None, lr: float, momentum: float,
+        dampening: float, weight_decay: float, nesterov: bool, first: bool,
+    ) -> None:  # fmt: skip
+        """In place: one step of `minidl.optim.SGD`; on the first one velocity = grad."""
+
+    @abstractmethod
+    def rmsprop_step(
+        self, param: Array, grad: Array, square: Array, velocity: Array | None,
+        lr: float, alpha: float, eps: float, weight_decay: float, momentum: float,
+    ) -> None:  # fmt: skip
+        """In place: one step of `minidl.optim.RMSprop`."""
+
+    @abstractmethod
+    def adagrad_step(
+        self, param: Array, grad: Array, square: Array, lr: float, eps: float, weight_decay: float
+    ) -> None:
+        """In place: one step of `minidl.optim.Adagrad`; lr is already decayed."""
+
+    @abstractmethod
+    def adam_step(
+        self, param: Array, grad: Array, mean: Array, square: Array, step: int, lr: float,
+        beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool,
+    ) -> None:  # fmt: skip
+        """In place: one step of `minidl.optim.Adam`, or of AdamW if decoupled; step counts from 1."""
