@@ -1,0 +1,38 @@
+"""The reference backend: every formula once, in its clearest text, over NumPy.
+
+`NumpyBackend` is put together from one class per family of operations. The formulas use `self.xp`
+in names that CuPy has too; what NumPy alone can do sits in small methods that begin with an
+underscore and can be overridden.
+"""
+
+from __future__ import annotations
+
+from .activation import Activation
+from .arrays import Arrays
+from .conv import Conv
+from .elementwise import Elementwise
+from .int8 import Int8
+from .linear import Linear
+from .loss import Loss
+from .normalize import Normalize
+from .optimizer import Optimizer
+from .pool import Pool
+from .random import Random
+from .reduce import Reduce
+from .shape import ShapeOps
+
+__all__ = ["NumpyBackend"]
+
+
+class NumpyBackend(
+    Arrays, Elementwise, Activation, Reduce, ShapeOps, Linear, Conv, Pool, Normalize, Loss,
+    Random, Int8, Optimizer,
+):  # fmt: skip
+    """All of the contract on NumPy arrays.
+
+    >>> backend = NumpyBackend()
+    >>> backend.softmax(backend.asarray([0.0, 0.0]), axis=0)
+    array([0.5, 0.5])
+    """
+
+    name = "numpy"

@@ -1,0 +1,84 @@
+"""Making, copying and inspecting arrays. A backend for another library overrides most of this."""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..interface import Array, DType, Shape
+from .common import Common, quiet
+
+
+class Arrays(Common):
+    """Creation, conversion and what the host may ask about an array."""
+
+    @quiet
+    def asarray(self, x: Any, dtype: DType | None = None) -> Array:
+        array = np.asarray(x, dtype)
+        if array.dtype.kind not in "biuf":  # bool, signed, unsigned, float
+            raise TypeError(f"expected numbers or booleans, got dtype {array.dtype}")
+        if not array.dtype.isnative:  # compiled kernels want the machine's byte order
+            array = array.astype(array.dtype.newbyteorder("="))
+        return array
+
+    def to_numpy(self, x: Array) -> np.ndarray:
+        return np.asarray(x)
+
+    def is_array(self, x: object) -> bool:
+        return isinstance(x, np.ndarray)
+
+    def synchronize(self) -> None:
+        """NumPy returns when it has finished."""
+
+    def describe(self) -> dict[str, str]:
+        return {"device": _processor(), "numpy": np.__version__, "blas": _blas()}
+
+    @quiet
+    def full(self, shape: Shape, value: float, dtype: DType) -> Array:
+        return self.xp.full(shape, value, dtype)
+
+    def copy(self, x: Array) -> Array:
+        return x.copy()
+
+    @quiet
+    def astype(self, x: Array, dtype: DType) -> Array:
+        return x.astype(dtype)
+
+    @quiet
+    def copyto(self, target: Array, x: Array) -> None:
+        target[...] = x
+
+    def bounds(self, x: Array) -> tuple[float, float]:
+        return float(x.min()), float(x.max())
+
+    def all_finite(self, x: Array) -> bool:
+        return bool(self.xp.isfinite(x).all())
+
+
+@cache
+def _processor() -> str:
+    """The processor's name as Linux reports it, else whatever Python knows."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _blas() -> str:
+    """Name, version and threads of the BLAS library that NumPy calls."""
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+        return f"{blas['name']} {blas['version']}"
+    return ", ".join(
+        f"{library['internal_api']} {library['version']}, {library['num_threads']} threads"
+        for library in threadpool_info()
+        if library["user_api"] == "blas"
+    )
