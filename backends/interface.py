@@ -198,7 +198,9 @@ class Backend(ABC):
         """Mean over axis, in the dtype of x."""
 
     @abstractmethod
-    def var(self, x: Array, axis: Axes = None, correction: float = 0, keepdims: bool = False) -> Array:
+    def var(
+        self, x: Array, axis: Axes = None, correction: float = 0, keepdims: bool = False
+    ) -> Array:
         """Mean squared distance from the mean, divided by n - correction."""
 
     @abstractmethod
@@ -346,7 +348,9 @@ class Backend(ABC):
         """Gradient of conv2d with respect to weight of the given shape."""
 
     @abstractmethod
-    def max_pool2d(self, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array, Array]:
+    def max_pool2d(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Pair
+    ) -> tuple[Array, Array]:
         """Largest element of each window, and its int64 position h * W + w in x (the first, or the first NaN).
 
         Padding counts as -inf; its width is at most half the kernel's. Both results are (N, C, OH, OW).
@@ -364,13 +368,21 @@ class Backend(ABC):
 
     @abstractmethod
     def avg_pool2d_grad(
-        self, grad: Array, shape: Shape, kernel: Pair, stride: Pair, padding: Pair, count_include_pad: bool
+        self,
+        grad: Array,
+        shape: Shape,
+        kernel: Pair,
+        stride: Pair,
+        padding: Pair,
+        count_include_pad: bool,
     ) -> Array:
         """Gradient of avg_pool2d with respect to x of the given shape."""
 
     # -- normalisation ----------------------------------------------------------------------------
     @abstractmethod
-    def layer_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
+    def layer_norm(
+        self, x: Array, weight: Array, bias: Array, eps: float
+    ) -> tuple[Array, Array, Array]:
         """Bring each row of x to mean 0 and variance 1, then scale and shift it.
 
         x (N, D), weight (D,), bias (D,) -> y (N, D), mean (N, 1), inv_std (N, 1).
@@ -383,7 +395,9 @@ class Backend(ABC):
         """Gradients of layer_norm with respect to x, weight and bias."""
 
     @abstractmethod
-    def batch_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
+    def batch_norm(
+        self, x: Array, weight: Array, bias: Array, eps: float
+    ) -> tuple[Array, Array, Array]:
         """Bring each channel of x to mean 0 and variance 1, then scale and shift it.
 
         x (N, C, L), weight (C,), bias (C,) -> y (N, C, L), mean (C,), var (C,) (biased).
@@ -398,7 +412,12 @@ class Backend(ABC):
     # -- losses -----------------------------------------------------------------------------------
     @abstractmethod
     def cross_entropy(
-        self, logits: Array, target: Array, weight: Array | None, ignore_index: int, smoothing: float
+        self,
+        logits: Array,
+        target: Array,
+        weight: Array | None,
+        ignore_index: int,
+        smoothing: float,
     ) -> tuple[Array, Array]:
         """Loss of each row and its log-probabilities: (N, C), int64 (N,) -> (N,), (N, C).
 
@@ -443,7 +462,9 @@ class Backend(ABC):
 
     # -- integers ---------------------------------------------------------------------------------
     @abstractmethod
-    def quantize(self, x: Array, scale: Array, zero_point: Array, low: int, high: int, dtype: DType) -> Array:
+    def quantize(
+        self, x: Array, scale: Array, zero_point: Array, low: int, high: int, dtype: DType
+    ) -> Array:
         """clip(round_half_even(x / scale) + zero_point, low, high) as dtype; NaN becomes zero_point.
 
         scale (x's dtype) and zero_point (int32) broadcast against x.

@@ -18,7 +18,11 @@ _registered: dict[str, Factory] = {}
 
 
 def _lazy(module: str, attribute: str) -> Factory:
-    return lambda: getattr(import_module(module), attribute)()  # type: ignore[no-any-return]
+    def start() -> Backend:
+        backend: Backend = getattr(import_module(module), attribute)()
+        return backend
+
+    return start
 
 
 _BUILT_IN: dict[str, Factory] = {
@@ -43,7 +47,7 @@ def register(name: str, factory: Factory) -> None:
 @cache
 def _third_party() -> dict[str, Factory]:
     """Entry points of installed packages; reading them takes tens of milliseconds, so only if needed."""
-    return {e.name: lambda e=e: e.load()() for e in entry_points(group=ENTRY_POINT_GROUP)}
+    return {e.name: _lazy(e.module, e.attr) for e in entry_points(group=ENTRY_POINT_GROUP)}
 
 
 def names() -> list[str]:

@@ -1,0 +1,53 @@
+"""minidl: a deep-learning engine to read in an afternoon, on NumPy, Numba or CuPy.
+
+>>> import minidl
+>>> x = minidl.tensor([1.0, 2.0, 3.0], requires_grad=True)
+>>> (x ** 2).sum().backward()
+>>> x.grad
+Tensor([2., 4., 6.])
+"""
+
+import os as _os
+
+import backends as _backends
+
+if getattr(_backends, "PROJECT", None) != "minidl":
+    raise ImportError(
+        f"minidl needs its own package 'backends', but {_backends.__file__} was found first. "
+        "Rename that file or folder, or run from another directory."
+    )
+
+from . import errors, ops
+from .engine.apply import apply
+from .engine.creation import (
+    arange,
+    eye,
+    from_numpy,
+    full,
+    ones,
+    ones_like,
+    rand,
+    randn,
+    tensor,
+    zeros,
+    zeros_like,
+)
+from .engine.dtypes import bool_, float32, float64, int8, int32, int64, uint8
+from .engine.function import Function
+from .engine.gradcheck import gradcheck
+from .engine.graph import grad
+from .engine.modes import (
+    enable_grad,
+    get_backend,
+    is_grad_enabled,
+    no_grad,
+    observe,
+    use_backend,
+)
+from .engine.random import Generator, default_generator, manual_seed
+from .engine.tensor import Tensor
+
+__version__ = "0.1.0"
+
+if _os.environ.get("MINIDL_BACKEND"):
+    use_backend(_os.environ["MINIDL_BACKEND"])

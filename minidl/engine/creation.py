@@ -1,0 +1,187 @@
+"""Tensors from values: lists, NumPy arrays, constants, random numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from backends import Backend
+
+from ..errors import ArgumentError, DTypeError
+from .dtypes import SUPPORTED, as_dtype, float32, int64
+from .modes import get_backend
+from .random import Generator, default_generator
+from .tensor import Tensor
+
+Where = str | Backend | None
+
+
+def tensor(
+    data: Any, dtype: Any = None, *, requires_grad: bool = False, backend: Where = None
+) -> Tensor:
+    """A new tensor with a copy of data: a number, nested lists, a NumPy array, another tensor.
+
+    Python floats become float32 and integers int64; arrays keep their dtype.
+    Raises: DTypeError for ragged lists, objects and unsupported dtypes.
+
+    >>> tensor([[1, 2], [3, 4]]).shape, tensor(0.5).dtype
+    ((2, 2), dtype('float32'))
+    """
+    target = get_backend(backend)
+    if isinstance(data, Tensor):
+        data = data.numpy()
+    host = _host_array(data)
+    if dtype is None and host.dtype not in SUPPORTED:
+        raise DTypeError(f"tensor: dtype {host.dtype} is not supported; convert it, or pass dtype=")
+    chosen = host.dtype if dtype is None else as_dtype(dtype)
+    return Tensor(target.asarray(np.array(host, chosen, order="C")), target, requires_grad)
+
+
+def _host_array(data: Any) -> np.ndarray:
+    try:
+        host = np.asarray(data)
+    except (ValueError, TypeError) as error:
+        raise DTypeError(
+            f"tensor: cannot make an array of {type(data).__name__}: {error}"
+        ) from error
+    if host.dtype.kind not in "fiub":
+        raise DTypeError(f"tensor: needs numbers in rows of equal length, got {host.dtype}")
+    if not isinstance(data, (np.ndarray, np.generic)):
+        if host.dtype == np.float64:
+            return host.astype(float32)
+        if host.dtype.kind == "i":
+            return host.astype(int64)
+    return host
+
+
+def from_numpy(array: np.ndarray, backend: Where = None) -> Tensor:
+    """A tensor around a NumPy array, sharing its memory on a CPU backend.
+
+    Raises: DTypeError for an unsupported dtype.
+
+    >>> a = np.zeros(2)
+    >>> x = from_numpy(a)
+    >>> a[0] = 5
+    >>> x.tolist()
+    [5.0, 0.0]
+    """
+    target = get_backend(backend)
+    as_dtype(array.dtype)
+    return Tensor(target.asarray(array), target)
+
+
+def full(
+    shape: Any,
+    value: float,
+    dtype: Any = float32,
+    *,
+    requires_grad: bool = False,
+    backend: Where = None,
+) -> Tensor:
+    """A tensor with every element equal to value.
+
+    >>> full((2,), 7.0)
+    Tensor([7., 7.])
+    """
+    target = get_backend(backend)
+    return Tensor(target.full(as_shape(shape), value, as_dtype(dtype)), target, requires_grad)
+
+
+def zeros(
+    shape: Any, dtype: Any = float32, *, requires_grad: bool = False, backend: Where = None
+) -> Tensor:
+    """A tensor of zeros.
+
+    >>> zeros((1, 2))
+    Tensor([[0., 0.]])
+    """
+    return full(shape, 0, dtype, requires_grad=requires_grad, backend=backend)
+
+
+def ones(
+    shape: Any, dtype: Any = float32, *, requires_grad: bool = False, backend: Where = None
+) -> Tensor:
+    """A tensor of ones.
+
+    >>> ones(2)
+    Tensor([1., 1.])
+    """
+    return full(shape, 1, dtype, requires_grad=requires_grad, backend=backend)
+
+
+def zeros_like(x: Tensor) -> Tensor:
+    """Zeros of the shape, dtype and backend of x."""
+    return full(x.shape, 0, x.dtype, backend=x.backend)
+
+
+def ones_like(x: Tensor) -> Tensor:
+    """Ones of the shape, dtype and backend of x."""
+    return full(x.shape, 1, x.dtype, backend=x.backend)
+
+
+def arange(
+    start: float,
+    stop: float | None = None,
+    step: float = 1,
+    dtype: Any = None,
+    *,
+    backend: Where = None,
+) -> Tensor:
+    """start, start + step, ... up to but not including stop; from 0 if only one number is given.
+
+    >>> arange(3)
+    Tensor([0, 1, 2])
+    """
+    first, last = (0, start) if stop is None else (start, stop)
+    values = np.arange(first, last, step)
+    return tensor(values.tolist() if dtype is None else values, dtype, backend=backend)
+
+
+def eye(n: int, dtype: Any = float32, *, backend: Where = None) -> Tensor:
+    """The n by n identity matrix.
+
+    >>> eye(2).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    return tensor(np.eye(n), dtype, backend=backend)
+
+
+def rand(
+    *shape: int, generator: Generator | None = None, dtype: Any = float32, requires_grad: bool = False,
+    backend: Where = None,
+) -> Tensor:  # fmt: skip
+    """Uniform random numbers in [0, 1), the same on every backend for the same generator state.
+
+    >>> rand(2, generator=Generator(0)).shape
+    (2,)
+    """
+    target, source = get_backend(backend), generator or default_generator
+    return Tensor(source.uniform(as_shape(shape), as_dtype(dtype), target), target, requires_grad)
+
+
+def randn(
+    *shape: int, generator: Generator | None = None, dtype: Any = float32, requires_grad: bool = False,
+    backend: Where = None,
+) -> Tensor:  # fmt: skip
+    """Standard normal random numbers, the same on every backend for the same generator state.
+
+    >>> randn(2, 3, generator=Generator(0)).shape
+    (2, 3)
+    """
+    target, source = get_backend(backend), generator or default_generator
+    return Tensor(source.normal(as_shape(shape), as_dtype(dtype), target), target, requires_grad)
+
+
+def as_shape(shape: Any) -> tuple[int, ...]:
+    """A shape as a tuple of ints, from a number or a sequence. Raises: ArgumentError.
+
+    >>> as_shape(3), as_shape([2, 2])
+    ((3,), (2, 2))
+    """
+    sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        sizes = tuple(sizes[0])
+    if not all(isinstance(n, (int, np.integer)) and n >= 0 for n in sizes):
+        raise ArgumentError(f"a shape consists of integers >= 0, got {shape!r}")
+    return tuple(int(n) for n in sizes)

@@ -1,0 +1,240 @@
+"""From a result back to what it was computed from: reverse-mode differentiation.
+
+The graph is walked newest operation first, in a loop and not by recursion, so depth has no limit.
+Source: Griewank & Walther (2008), "Evaluating Derivatives", chapter 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import BackendMismatch, GraphError, ShapeError
+from . import modes
+from .function import Edge, Function
+from .operations import operations
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+Gradients = dict[Any, Any]  # Edge -> gradient: an array, or a Tensor under create_graph
+
+
+def backward(
+    output: Tensor, grad: Tensor | None, retain_graph: bool | None, create_graph: bool
+) -> None:
+    """Add d output / d leaf to `.grad` of every leaf; see `Tensor.backward`."""
+    leaves = _propagate([output], [grad], None, retain_graph, create_graph)
+    for leaf, value in leaves.items():
+        leaf.accumulate(value)
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Any, ...]:
+    """Gradients of outputs with respect to inputs, as a tuple, without touching any `.grad`.
+
+    Shapes: each gradient has the shape of its input. With `create_graph` the gradients can be
+    differentiated again, to any order.
+    Raises: GraphError if an input plays no part in the outputs (with `allow_unused` its gradient
+    is None) or if the graph was freed; ShapeError for an output that is not a scalar and has no grad_output.
+
+    >>> import minidl
+    >>> x = minidl.tensor(2.0, requires_grad=True)
+    >>> (slope,) = grad(x**3, x, create_graph=True)
+    >>> slope.item(), grad(slope, x)[0].item()
+    (12.0, 12.0)
+    """
+    outs, ins = _listed(outputs), _listed(inputs)
+    seeds = [None] * len(outs) if grad_outputs is None else _listed(grad_outputs)
+    if len(seeds) != len(outs):
+        raise ShapeError(
+            f"grad: {len(outs)} outputs but {len(seeds)} grad_outputs; give one for each"
+        )
+    targets = [_edge(x, "grad") for x in ins]
+    found = _propagate(outs, seeds, targets, retain_graph, create_graph)
+    results = []
+    for i, (x, target) in enumerate(zip(ins, targets, strict=True)):
+        value = found.get(target)
+        if value is None and not allow_unused:
+            raise GraphError(
+                f"grad: input {i} (shape {x.shape}) plays no part in the outputs. "
+                "Pass allow_unused=True to get None for it."
+            )
+        results.append(value if value is None or create_graph else x.linked(value, None))
+    return tuple(results)
+
+
+def _listed(xs: Any) -> list[Any]:
+    return list(xs) if isinstance(xs, (list, tuple)) else [xs]
+
+
+def _edge(x: Tensor, operation: str) -> Edge:
+    if not x.requires_grad:
+        raise GraphError(
+            f"{operation}: the tensor of shape {x.shape} does not require grad: nothing was recorded. "
+            "Create the inputs with requires_grad=True, outside no_grad()."
+        )
+    return x.node or x
+
+
+def _propagate(
+    outputs: Sequence[Tensor],
+    seeds: Sequence[Tensor | None],
+    targets: list[Edge] | None,
+    retain_graph: bool | None,
+    create_graph: bool,
+) -> Gradients:
+    """Gradients for the targets, or for all leaves if targets is None."""
+    retain = create_graph if retain_graph is None else retain_graph
+    pending: Gradients = {}
+    for output, seed in zip(outputs, seeds, strict=True):
+        value = _seed(output, seed)
+        _add(
+            pending,
+            _edge(output, "backward"),
+            value if create_graph else value.data,
+            output.backend,
+        )
+    lookup = set(targets or ())
+    nodes = _newest_first(pending, _floor(targets))
+    found: Gradients = {}
+    with modes.enable_grad() if create_graph else modes.no_grad():
+        for node in nodes:
+            value = _hooked(node._hooks, pending.pop(node, None), outputs[0])
+            if value is None:
+                continue
+            if node in lookup:
+                found[node] = value
+            for edge, piece in zip(
+                node._edges or (), _local(node, value, create_graph), strict=True
+            ):
+                if edge is not None and piece is not None:
+                    _add(pending, edge, piece, node.backend)
+        for leaf, value in pending.items():
+            if not isinstance(leaf, Function) and (targets is None or leaf in lookup):
+                found[leaf] = _hooked(leaf.hooks, value, outputs[0])
+    if not retain:
+        for node in nodes:
+            node.release()
+    return found
+
+
+def _seed(output: Tensor, grad: Tensor | None) -> Tensor:
+    if grad is None:
+        if output.data.size != 1:
+            raise ShapeError(
+                f"backward: the output has shape {output.shape}, and only a scalar has one gradient. "
+                "Reduce it first (.sum(), .mean()), or pass the gradient to start from."
+            )
+        return output.linked(output.backend.full(output.shape, 1, output.dtype), None)
+    if grad.shape != output.shape:
+        raise ShapeError(
+            f"backward: the output has shape {output.shape}, its gradient {grad.shape}"
+        )
+    return grad
+
+
+def _floor(targets: list[Edge] | None) -> int:
+    """Operations older than every target cannot depend on one and need no visit."""
+    orders = [t._order if isinstance(t, Function) else -1 for t in targets or [None]]
+    return min(orders)
+
+
+def _newest_first(roots: Iterable[Edge], floor: int) -> list[Function]:
+    """Every operation behind the roots; each comes before all operations that it used."""
+    seen: set[Function] = set()
+    stack = [r for r in roots if isinstance(r, Function)]
+    while stack:
+        node = stack.pop()
+        if node in seen or node._order < floor:
+            continue
+        if node._edges is None:
+            raise GraphError(
+                f"backward: the graph behind {node.name} was already used and freed. "
+                "Pass retain_graph=True to the first backward() to go through it twice."
+            )
+        seen.add(node)
+        stack.extend(e for e in node._edges if isinstance(e, Function))
+    return sorted(seen, key=lambda node: node._order, reverse=True)
+
+
+def _local(node: Function, grad: Any, create_graph: bool) -> list[Any]:
+    """One node's step: gradients for its inputs, in the inputs' shapes and dtypes."""
+    node.check_unchanged()
+    if not create_graph:
+        pieces, lib = node.backward(grad), node.backend
+    elif node.definition is not None:
+        pieces, lib = _through_definition(node, grad), operations
+    else:
+        pieces, lib = node.linked(grad).backward(grad), operations
+    pieces = pieces if isinstance(pieces, tuple) else (pieces,)
+    fitted = [
+        None if like is None or piece is None else _fit(piece, *like, lib)
+        for piece, like in zip(pieces, node._like, strict=True)
+    ]
+    for observer in modes.observers:
+        observer("backward", node, (grad,), tuple(fitted))
+    return fitted
+
+
+def _through_definition(node: Function, grad_output: Any) -> tuple[Any, ...]:
+    """Differentiate a fused operation through the elementary operations that define it."""
+    inputs = node.linked_inputs(grad_output)
+    wanted = [i for i, need in enumerate(node.needs) if need]
+    for i in wanted:  # a fresh node in front of each input marks where to stop
+        inputs[i] = operations.alias(inputs[i])
+    assert node.definition is not None
+    result = node.definition(*inputs)
+    found = grad(result, [inputs[i] for i in wanted], grad_output, None, True, True)
+    pieces: list[Any] = [None] * len(inputs)
+    for i, value in zip(wanted, found, strict=True):
+        pieces[i] = value
+    return tuple(pieces)
+
+
+def _fit(grad: Any, shape: tuple[int, ...], dtype: Any, lib: Any) -> Any:
+    """Undo broadcasting and promotion: what was repeated is summed, what was widened is narrowed."""
+    if isinstance(grad, np.generic):  # NumPy turns 0-d results of operators into scalars
+        grad = np.asarray(grad)
+    if grad.shape != shape:
+        extra = len(grad.shape) - len(shape)
+        repeated = [i + extra for i, n in enumerate(shape) if n == 1 and grad.shape[i + extra] != 1]
+        grad = lib.reshape(lib.sum(grad, (*range(extra), *repeated)), shape)
+    return grad if grad.dtype == dtype else lib.astype(grad, dtype)
+
+
+def _add(pending: Gradients, edge: Any, value: Any, backend: Any) -> None:
+    if edge not in pending:
+        pending[edge] = value
+    elif backend.is_array(value):
+        pending[edge] = backend.add(pending[edge], value)
+    else:
+        pending[edge] = pending[edge] + value
+
+
+def _hooked(hooks: Any, value: Any, like: Tensor) -> Any:
+    """Show a gradient to the hooks of its tensor; what a hook returns replaces it."""
+    if not hooks or value is None:
+        return value
+    raw = like.backend.is_array(value)
+    tensor = like.linked(value, None) if raw else value
+    for hook in list(hooks.values()):
+        replaced = hook(tensor)
+        tensor = tensor if replaced is None else replaced
+    return tensor.data if raw else tensor
+
+
+def mismatch(operation: str, first: str, second: str) -> BackendMismatch:
+    """The error for two backends in one operation."""
+    return BackendMismatch(
+        f"{operation}: got tensors of two backends, {first!r} and {second!r}; "
+        f"bring them together with .to({first!r})"
+    )

@@ -1,0 +1,153 @@
+"""The engine's three switches: whether to record, the default backend, and who observes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ContextDecorator, contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import backends
+from backends import Backend
+
+if TYPE_CHECKING:
+    from .function import Function
+
+
+class _Recording(threading.local):
+    """Each thread decides for itself, so that an evaluation beside a training loop disturbs nothing."""
+
+    enabled = True
+
+
+recording = _Recording()
+
+
+class _SetRecording(ContextDecorator):
+    value: bool
+
+    def __init__(self) -> None:
+        self._before: list[bool] = []  # a stack, so that one instance may be entered twice
+
+    def __enter__(self) -> None:
+        self._before.append(recording.enabled)
+        recording.enabled = self.value
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        recording.enabled = self._before.pop()
+
+
+class no_grad(_SetRecording):  # noqa: N801  (PyTorch's name)
+    """Within it nothing is recorded for gradients; a context manager and a decorator.
+
+    >>> import minidl
+    >>> x = minidl.tensor([1.0], requires_grad=True)
+    >>> with no_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    False
+    """
+
+    value = False
+
+
+class enable_grad(_SetRecording):  # noqa: N801  (PyTorch's name)
+    """Within it operations are recorded again, even inside `no_grad`.
+
+    >>> import minidl
+    >>> x = minidl.tensor([1.0], requires_grad=True)
+    >>> with no_grad(), enable_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    True
+    """
+
+    value = True
+
+
+def is_grad_enabled() -> bool:
+    """Whether this thread records operations for gradients.
+
+    >>> is_grad_enabled()
+    True
+    """
+    return recording.enabled
+
+
+class _Default:
+    backend: Backend | None = None
+
+
+def get_backend(backend: str | Backend | None = None) -> Backend:
+    """The backend of that name, a backend itself unchanged, or for None the default one.
+
+    Raises: UnknownBackend, BackendUnavailable (see `backends.get`).
+
+    >>> get_backend("numpy").name
+    'numpy'
+    """
+    if isinstance(backend, Backend):
+        return backend
+    if backend is not None:
+        return backends.get(backend)
+    if _Default.backend is None:
+        _Default.backend = backends.get("numpy")
+    return _Default.backend
+
+
+class use_backend:  # noqa: N801  (used as a verb)
+    """Make a backend the default for new tensors: from now on, or within a `with` block.
+
+    The default belongs to the process, not to a thread. `MINIDL_BACKEND` sets it from outside.
+    Raises: UnknownBackend, BackendUnavailable; the default then stays as it was.
+
+    >>> with use_backend("numpy"):
+    ...     get_backend().name
+    'numpy'
+    """
+
+    def __init__(self, backend: str | Backend) -> None:
+        chosen = get_backend(backend)
+        self._before, _Default.backend = _Default.backend, chosen
+
+    def __enter__(self) -> Backend:
+        return get_backend()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _Default.backend = self._before
+
+
+Observer = Callable[[Literal["forward", "backward"], "Function", tuple[Any, ...], Any], None]
+observers: list[Observer] = []
+
+
+@contextmanager
+def observe(observer: Observer) -> Iterator[None]:
+    """Call `observer(phase, function, inputs, result)` after every operation: the hook for timers and profilers.
+
+    In the forward phase inputs are the operation's arguments and result is its Tensor; in the backward phase
+    inputs is a tuple of the incoming gradient, and result a tuple of the outgoing ones.
+
+    >>> import minidl
+    >>> seen = []
+    >>> with observe(lambda phase, function, inputs, result: seen.append(function.name)):
+    ...     y = minidl.tensor([1.0]) * 2 + 1
+    >>> seen
+    ['Multiply', 'Add']
+    """
+    observers.append(observer)
+    try:
+        yield
+    finally:
+        observers.remove(observer)

@@ -1,0 +1,195 @@
+"""The door: shapes, axes and settings are checked here, so that kernels can trust what they get."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..engine.tensor import Tensor
+from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
+
+Pair = tuple[int, int]
+
+
+def tensors(operation: str, **named: Any) -> None:
+    """Each named argument must be a Tensor. Raises: DTypeError."""
+    for name, x in named.items():
+        if not isinstance(x, Tensor):
+            raise DTypeError(
+                f"{operation}: {name} must be a Tensor, got {type(x).__name__}; wrap it: minidl.tensor(x)"
+            )
+
+
+def floating(operation: str, **named: Any) -> None:
+    """Each named argument must be a Tensor of a floating dtype. Raises: DTypeError."""
+    tensors(operation, **named)
+    for name, x in named.items():
+        if x.dtype.kind != "f":
+            raise DTypeError(
+                f"{operation}: {name} must be floating, got {x.dtype}; convert it: x.astype('float32')"
+            )
+
+
+def same_dtype(operation: str, x: Tensor, **others: Tensor | None) -> None:
+    """A fused kernel works in one dtype. Raises: DTypeError."""
+    for name, other in others.items():
+        if other is not None and other.dtype != x.dtype:
+            raise DTypeError(
+                f"{operation}: x is {x.dtype}, but {name} is {other.dtype}; convert one: .astype('{x.dtype}')"
+            )
+
+
+def integers(operation: str, name: str, x: Any) -> None:
+    """x must be an integer Tensor. Raises: DTypeError."""
+    tensors(operation, **{name: x})
+    if x.dtype.kind not in "iu":
+        raise DTypeError(f"{operation}: {name} must hold integers, got {x.dtype}; .astype('int64')")
+
+
+def in_range(operation: str, name: str, index: Tensor, low: int, high: int) -> tuple[float, float]:
+    """Every element of index must lie in [low, high); returns its bounds. Raises: IndexRangeError.
+
+    On a GPU this waits for the device: it is the one synchronisation of a training step.
+    """
+    if index.size == 0:
+        return low, low
+    smallest, largest = index.backend.bounds(index.data)
+    if smallest < low or largest >= high:
+        wrong = smallest if smallest < low else largest
+        raise IndexRangeError(
+            f"{operation}: {name} contains {int(wrong)}, allowed are {low} to {high - 1}"
+        )
+    return smallest, largest
+
+
+def axis(operation: str, value: Any, ndim: int) -> int:
+    """One axis, counted from 0. Raises: ShapeError."""
+    if not isinstance(value, (int, np.integer)) or not -ndim <= value < ndim:
+        raise ShapeError(f"{operation}: axis {value!r} is not one of the {ndim} axes of the tensor")
+    return int(value) % ndim
+
+
+def axes(operation: str, value: Any, ndim: int) -> tuple[int, ...] | None:
+    """None, or the given axes counted from 0, each at most once. Raises: ShapeError."""
+    if value is None:
+        return None
+    found = tuple(
+        axis(operation, v, ndim) for v in (value if isinstance(value, (tuple, list)) else (value,))
+    )
+    if len(set(found)) != len(found):
+        raise ShapeError(f"{operation}: axis {value!r} names an axis twice")
+    return found
+
+
+def broadcast(operation: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that the given ones broadcast to, as in NumPy. Raises: ShapeError."""
+    result: list[int] = []
+    for i in range(1, max(map(len, shapes), default=0) + 1):
+        sizes = {s[-i] for s in shapes if i <= len(s)} - {1}
+        if len(sizes) > 1:
+            listed = " and ".join(map(str, shapes))
+            raise ShapeError(
+                f"{operation}: shapes {listed} do not broadcast: axis -{i} has lengths {sorted(sizes)}. "
+                "Lengths must be equal or 1."
+            )
+        result.append(sizes.pop() if sizes else 1)
+    return tuple(reversed(result))
+
+
+def pair(operation: str, name: str, value: Any, low: int = 1) -> Pair:
+    """An int or a pair of ints >= low, as a pair. Raises: ArgumentError."""
+    both = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+    if len(both) != 2 or not all(isinstance(v, (int, np.integer)) and v >= low for v in both):
+        raise ArgumentError(
+            f"{operation}: {name} must be an integer >= {low} or two of them, got {value!r}"
+        )
+    return int(both[0]), int(both[1])
+
+
+def shape_is(operation: str, name: str, x: Tensor | None, expected: tuple[int, ...]) -> None:
+    """x, if there is one, must have the expected shape. Raises: ShapeError."""
+    if x is not None and x.shape != expected:
+        raise ShapeError(f"{operation}: {name} must have shape {expected}, got {x.shape}")
+
+
+def probability(operation: str, name: str, value: float, include_one: bool = True) -> None:
+    """value must lie in [0, 1] (or [0, 1)). Raises: ArgumentError."""
+    if not (0 <= value <= 1 if include_one else 0 <= value < 1):
+        raise ArgumentError(f"{operation}: {name} must be from 0 to 1, got {value!r}")
+
+
+def choice(operation: str, name: str, value: str, options: tuple[str, ...]) -> None:
+    """value must be one of options. Raises: ArgumentError."""
+    if value not in options:
+        raise ArgumentError(
+            f"{operation}: {name} must be one of {', '.join(options)}, got {value!r}"
+        )
+
+
+def native_index(x: Tensor, index: Any) -> Any:
+    """index with every Tensor, list and array in it native to x's backend, and in range.
+
+    Raises: IndexRangeError for a position outside its axis; DTypeError for a float index; ShapeError for
+    too many indices or a mask of the wrong shape.
+    """
+    items = list(index) if isinstance(index, tuple) else [index]
+    used = sum(_consumes(item) for item in items)
+    if used > x.ndim:
+        raise ShapeError(
+            f"getitem: {used} indices for a tensor with {x.ndim} axes (shape {x.shape})"
+        )
+    at = 0
+    for i, item in enumerate(items):
+        if item is Ellipsis:
+            at += x.ndim - used
+        elif item is not None:
+            taken = _consumes(item)
+            items[i] = (
+                item if isinstance(item, slice) else _native(x, item, at, x.shape[at : at + taken])
+            )
+            at += taken
+    return tuple(items) if isinstance(index, tuple) else items[0]
+
+
+def _consumes(item: Any) -> int:
+    """How many axes one item of an index refers to."""
+    if item is None or item is Ellipsis:
+        return 0
+    if isinstance(item, list):
+        item = np.asarray(item)
+    return len(item.shape) if _is_mask(item) else 1
+
+
+def _is_mask(item: Any) -> bool:
+    return isinstance(item, bool) or getattr(item, "dtype", None) == np.bool_
+
+
+def _native(x: Tensor, item: Any, at: int, lengths: tuple[int, ...]) -> Any:
+    if isinstance(item, (int, np.integer)) and not isinstance(item, bool):
+        if not -lengths[0] <= item < lengths[0]:
+            raise IndexRangeError(
+                f"getitem: index {item} is outside axis {at} of length {lengths[0]}"
+            )
+        return int(item)
+    if isinstance(item, (list, bool)):
+        item = np.asarray(item, dtype=np.int64 if item == [] else None)
+    if isinstance(item, Tensor):
+        if item.backend is not x.backend:
+            item = item.to(x.backend)
+        item = item.data
+    if not x.backend.is_array(item) and not isinstance(item, (np.ndarray, np.generic)):
+        raise DTypeError(f"getitem: cannot index with {type(item).__name__}")
+    native = x.backend.asarray(item)
+    if _is_mask(native):
+        if native.shape != lengths:
+            raise ShapeError(
+                f"getitem: a mask of shape {native.shape} on axes of lengths {lengths}"
+            )
+        return native
+    if native.dtype.kind not in "iu":
+        raise DTypeError(f"getitem: an index must hold integers or booleans, got {native.dtype}")
+    in_range(
+        "getitem", f"the index for axis {at}", Tensor(native, x.backend), -lengths[0], lengths[0]
+    )
+    return native

@@ -1,0 +1,693 @@
+"""Operations on each element by itself, and the chain rule for each. Shapes broadcast as in NumPy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from backends import Backend
+
+from ..engine.apply import apply
+from ..engine.dtypes import as_dtype
+from ..engine.function import Function
+from ..engine.tensor import Tensor, TensorLike
+from . import check
+
+
+def _binary(function: Function, a: TensorLike, b: TensorLike) -> Tensor:
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.data.shape != b.data.shape:
+        check.broadcast(function.name, a.shape, b.shape)
+    return apply(function, a, b)
+
+
+class Add(Function):
+    """y = a + b; dL/da = g, dL/db = g."""
+
+    def forward(self, a: Any, b: Any) -> Any:
+        return self.backend.add(a, b)
+
+    def backward(self, grad: Any) -> Any:
+        return grad, grad
+
+
+class Subtract(Function):
+    """y = a - b; dL/da = g, dL/db = -g."""
+
+    def forward(self, a: Any, b: Any) -> Any:
+        return self.backend.subtract(a, b)
+
+    def backward(self, grad: Any) -> Any:
+        return grad, -grad if self.needs[1] else None
+
+
+class Multiply(Function):
+    """y = a b; dL/da = g b, dL/db = g a."""
+
+    def forward(self, a: Any, b: Any) -> Any:
+        self.a, self.b = a, b
+        return self.backend.multiply(a, b)
+
+    def backward(self, grad: Any) -> Any:
+        return (
+            grad * self.b if self.needs[0] else None,
+            grad * self.a if self.needs[1] else None,
+        )
+
+
+class Divide(Function):
+    """y = a / b; dL/da = g / b, dL/db = -g a / b^2."""
+
+    def forward(self, a: Any, b: Any) -> Any:
+        self.a, self.b = a, b
+        return self.backend.divide(a, b)
+
+    def backward(self, grad: Any) -> Any:
+        return (
+            grad / self.b if self.needs[0] else None,
+            -grad * self.a / (self.b * self.b) if self.needs[1] else None,
+        )
+
+
+class Pow(Function):
+    """y = a^b; dL/da = g b a^(b-1) (0 where b = 0), dL/db = g y log a (0 where a = 0)."""
+
+    def forward(self, a: Any, b: Any) -> Any:
+        self.a, self.b = a, b
+        self.y = self.backend.pow(a, b)
+        return self.y
+
+    def backward(self, grad: Any) -> Any:
+        return (
+            self._by_base(grad) if self.needs[0] else None,
+            self._by_exponent(grad) if self.needs[1] else None,
+        )
+
+    def _by_base(self, grad: Any) -> Any:
+        if isinstance(self.b, (int, float)):
+            return grad * (self.b * self.backend.pow(self.a, self.b - 1)) if self.b else grad * 0
+        slope = grad * self.b * self.backend.pow(self.a, self.b - 1)
+        return self.backend.where(self.b == 0, 0.0, slope)
+
+    def _by_exponent(self, grad: Any) -> Any:
+        if isinstance(self.a, (int, float)):
+            log = math.log(self.a) if self.a > 0 else 0.0 if self.a == 0 else math.nan
+            return grad * self.y * log
+        return self.backend.where(self.a == 0, 0.0, grad * self.y * self.backend.log(self.a))
+
+
+class Maximum(Function):
+    """y = max(a, b): the larger one gets g; where they are equal each gets g / 2."""
+
+    def forward(self, a: Any, b: Any) -> Any:
+        self.a, self.b = a, b
+        return self.backend.maximum(a, b)
+
+    def backward(self, grad: Any) -> Any:
+        return _shared(self.backend, grad, self.a == self.b, self.a < self.b, self.b < self.a)
+
+
+class Minimum(Function):
+    """y = min(a, b): the smaller one gets g; where they are equal each gets g / 2."""
+
+    def forward(self, a: Any, b: Any) -> Any:
+        self.a, self.b = a, b
+        return self.backend.minimum(a, b)
+
+    def backward(self, grad: Any) -> Any:
+        return _shared(self.backend, grad, self.a == self.b, self.a > self.b, self.b > self.a)
+
+
+def _shared(lib: Any, grad: Any, equal: Any, a_loses: Any, b_loses: Any) -> tuple[Any, Any]:
+    half = lib.where(equal, grad / 2, grad)
+    return lib.where(a_loses, 0.0, half), lib.where(b_loses, 0.0, half)
+
+
+class Where(Function):
+    """y = a where the condition holds, else b; each gets g where it was chosen."""
+
+    def forward(self, condition: Any, a: Any, b: Any) -> Any:
+        self.condition = condition
+        return self.backend.where(condition, a, b)
+
+    def backward(self, grad: Any) -> Any:
+        lib = self.backend
+        return (
+            None,
+            lib.where(self.condition, grad, 0.0) if self.needs[1] else None,
+            lib.where(self.condition, 0.0, grad) if self.needs[2] else None,
+        )
+
+
+class Clip(Function):
+    """y = x limited to [low, high]; g passes where x is inside, the ends included."""
+
+    def __init__(self, low: float | None, high: float | None) -> None:
+        self.low, self.high = low, high
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return self.backend.clip(x, self.low, self.high)
+
+    def backward(self, grad: Any) -> Any:
+        lib = self.backend
+        if self.low is not None:
+            grad = lib.where(self.x < self.low, 0.0, grad)
+        if self.high is not None:
+            grad = lib.where(self.x > self.high, 0.0, grad)
+        return grad
+
+
+class Negative(Function):
+    """y = -x; dL/dx = -g."""
+
+    def forward(self, x: Any) -> Any:
+        return self.backend.negative(x)
+
+    def backward(self, grad: Any) -> Any:
+        return -grad
+
+
+class Abs(Function):
+    """y = |x|; dL/dx = g sign(x), 0 at 0."""
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return self.backend.abs(x)
+
+    def backward(self, grad: Any) -> Any:
+        return grad * self.backend.sign(self.x)
+
+
+class Exp(Function):
+    """y = e^x; dL/dx = g y."""
+
+    def forward(self, x: Any) -> Any:
+        self.y = self.backend.exp(x)
+        return self.y
+
+    def backward(self, grad: Any) -> Any:
+        return grad * self.y
+
+
+class Log(Function):
+    """y = ln x; dL/dx = g / x."""
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return self.backend.log(x)
+
+    def backward(self, grad: Any) -> Any:
+        return grad / self.x
+
+
+class Sqrt(Function):
+    """y = x^(1/2); dL/dx = g / (2 y)."""
+
+    def forward(self, x: Any) -> Any:
+        self.y = self.backend.sqrt(x)
+        return self.y
+
+    def backward(self, grad: Any) -> Any:
+        return grad / (2 * self.y)
+
+
+class Sin(Function):
+    """y = sin x; dL/dx = g cos x."""
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return self.backend.sin(x)
+
+    def backward(self, grad: Any) -> Any:
+        return grad * self.backend.cos(self.x)
+
+
+class Cos(Function):
+    """y = cos x; dL/dx = -g sin x."""
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return self.backend.cos(x)
+
+    def backward(self, grad: Any) -> Any:
+        return -grad * self.backend.sin(self.x)
+
+
+class Tanh(Function):
+    """y = tanh x; dL/dx = g (1 - y^2)."""
+
+    def forward(self, x: Any) -> Any:
+        self.y = self.backend.tanh(x)
+        return self.y
+
+    def backward(self, grad: Any) -> Any:
+        return grad * (1 - self.y * self.y)
+
+
+class Erf(Function):
+    """y = erf x; dL/dx = g 2/sqrt(pi) exp(-x^2)."""
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return self.backend.erf(x)
+
+    def backward(self, grad: Any) -> Any:
+        return grad * (2 / math.sqrt(math.pi) * self.backend.exp(-self.x * self.x))
+
+
+class Sigmoid(Function):
+    """y = 1 / (1 + e^-x); dL/dx = g y (1 - y)."""
+
+    def forward(self, x: Any) -> Any:
+        self.y = self.backend.sigmoid(x)
+        return self.y
+
+    def backward(self, grad: Any) -> Any:
+        return grad * self.y * (1 - self.y)
+
+
+class Softplus(Function):
+    """y = log(1 + e^x); dL/dx = g sigmoid(x)."""
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return self.backend.softplus(x)
+
+    def backward(self, grad: Any) -> Any:
+        return grad * self.backend.sigmoid(self.x)
+
+
+class Relu(Function):
+    """y = max(x, 0); g passes where y > 0, so not at 0."""
+
+    def forward(self, x: Any) -> Any:
+        self.y = self.backend.relu(x)
+        return self.y
+
+    def backward(self, grad: Any) -> Any:
+        return self.backend.relu_grad(grad, self.y)
+
+
+class LeakyRelu(Function):
+    """y = x where x > 0, else slope x; dL/dx = g or slope g (at 0: slope g)."""
+
+    def __init__(self, slope: float) -> None:
+        self.slope = slope
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return self.backend.leaky_relu(x, self.slope)
+
+    def backward(self, grad: Any) -> Any:
+        return self.backend.where(self.x > 0, grad, grad * self.slope)
+
+
+class Gelu(Function):
+    """y = x Phi(x). Source: Hendrycks & Gimpel (2016), arXiv:1606.08415, section 2."""
+
+    def __init__(self, approximate: str) -> None:
+        self.approximate = approximate
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return self.backend.gelu(x, self.approximate)
+
+    def backward(self, grad: Any) -> Any:
+        return self.backend.gelu_grad(grad, self.x, self.approximate)
+
+    def definition(self, x: Tensor) -> Tensor:
+        if self.approximate == "none":
+            return x * 0.5 * (1 + erf(x * math.sqrt(0.5)))
+        return x * 0.5 * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))))
+
+
+class Silu(Function):
+    """y = x sigmoid(x). Source: Elfwing et al. (2017), arXiv:1702.03118, equation 5."""
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return self.backend.silu(x)
+
+    def backward(self, grad: Any) -> Any:
+        return self.backend.silu_grad(grad, self.x)
+
+    def definition(self, x: Tensor) -> Tensor:
+        return x * sigmoid(x)
+
+
+class Alias(Function):
+    """y = x, as an operation of its own: a mark in the graph."""
+
+    def forward(self, x: Any) -> Any:
+        return self.backend.getitem(x, ...)
+
+    def backward(self, grad: Any) -> Any:
+        return grad
+
+
+class Clone(Function):
+    """y = a copy of x; dL/dx = g."""
+
+    def forward(self, x: Any) -> Any:
+        return self.backend.copy(x)
+
+    def backward(self, grad: Any) -> Any:
+        return grad
+
+
+class AsType(Function):
+    """y = x in another dtype; dL/dx = g in x's dtype (the graph converts it back)."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+
+    def forward(self, x: Any) -> Any:
+        return self.backend.astype(x, self.dtype)
+
+    def backward(self, grad: Any) -> Any:
+        return grad
+
+
+class ToBackend(Function):
+    """y = x on another backend; dL/dx = g brought back."""
+
+    def __init__(self, source: Backend, target: Backend) -> None:
+        self.source, self.target = source, target
+
+    def forward(self, x: Any) -> Any:
+        return x
+
+    def backward(self, grad: Any) -> Any:
+        if isinstance(grad, Tensor):
+            return grad.to(self.source)
+        return self.source.asarray(self.target.to_numpy(grad))
+
+
+def add(a: TensorLike, b: TensorLike) -> Tensor:
+    """a + b.
+
+    >>> from minidl import tensor
+    >>> add(tensor([1.0, 2.0]), 1)
+    Tensor([2., 3.])
+    """
+    return _binary(Add(), a, b)
+
+
+def subtract(a: TensorLike, b: TensorLike) -> Tensor:
+    """a - b.
+
+    >>> from minidl import tensor
+    >>> subtract(1, tensor([1.0, 2.0]))
+    Tensor([ 0., -1.])
+    """
+    return _binary(Subtract(), a, b)
+
+
+def multiply(a: TensorLike, b: TensorLike) -> Tensor:
+    """a * b.
+
+    >>> from minidl import tensor
+    >>> multiply(tensor([[1.0], [2.0]]), tensor([3.0, 4.0])).tolist()
+    [[3.0, 4.0], [6.0, 8.0]]
+    """
+    return _binary(Multiply(), a, b)
+
+
+def divide(a: TensorLike, b: TensorLike) -> Tensor:
+    """a / b; x / 0 is infinite or NaN, without a warning.
+
+    >>> from minidl import tensor
+    >>> divide(tensor([1.0, -1.0]), 0)
+    Tensor([ inf, -inf])
+    """
+    return _binary(Divide(), a, b)
+
+
+def pow(a: TensorLike, b: TensorLike) -> Tensor:
+    """a to the power b.
+
+    >>> from minidl import tensor
+    >>> pow(tensor([2.0, 3.0]), 2)
+    Tensor([4., 9.])
+    """
+    return _binary(Pow(), a, b)
+
+
+def maximum(a: TensorLike, b: TensorLike) -> Tensor:
+    """The larger of a and b, NaN if either is; where they are equal each gets half the gradient.
+
+    >>> from minidl import tensor
+    >>> maximum(tensor([1.0, 5.0]), 2)
+    Tensor([2., 5.])
+    """
+    return _binary(Maximum(), a, b)
+
+
+def minimum(a: TensorLike, b: TensorLike) -> Tensor:
+    """The smaller of a and b, NaN if either is; where they are equal each gets half the gradient.
+
+    >>> from minidl import tensor
+    >>> minimum(tensor([1.0, 5.0]), 2)
+    Tensor([1., 2.])
+    """
+    return _binary(Minimum(), a, b)
+
+
+def where(condition: Tensor, a: TensorLike, b: TensorLike) -> Tensor:
+    """a where condition (bool) holds, else b. Raises: DTypeError, ShapeError.
+
+    >>> from minidl import tensor
+    >>> x = tensor([-1.0, 2.0])
+    >>> where(x > 0, x, 0.0)
+    Tensor([0., 2.])
+    """
+    check.tensors("where", condition=condition)
+    check.broadcast("where", *(x.shape for x in (condition, a, b) if isinstance(x, Tensor)))
+    return apply(Where(), condition, a, b)
+
+
+def clip(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
+    """x limited to [min, max]; None leaves that side open.
+
+    >>> from minidl import tensor
+    >>> clip(tensor([-2.0, 0.5, 2.0]), -1, 1)
+    Tensor([-1. ,  0.5,  1. ])
+    """
+    return apply(Clip(min, max), x)
+
+
+def negative(x: Tensor) -> Tensor:
+    """-x.
+
+    >>> from minidl import tensor
+    >>> negative(tensor([1.0]))
+    Tensor([-1.])
+    """
+    return apply(Negative(), x)
+
+
+def abs(x: Tensor) -> Tensor:
+    """|x|; the gradient at 0 is 0.
+
+    >>> from minidl import tensor
+    >>> abs(tensor([-2.0]))
+    Tensor([2.])
+    """
+    return apply(Abs(), x)
+
+
+def sign(x: Tensor) -> Tensor:
+    """-1, 0 or 1, a constant for gradients.
+
+    >>> from minidl import tensor
+    >>> sign(tensor([-2.0, 0.0, 3.0]))
+    Tensor([-1.,  0.,  1.])
+    """
+    check.tensors("sign", x=x)
+    return x.linked(x.backend.sign(x.data), None)
+
+
+def exp(x: Tensor) -> Tensor:
+    """e to the power x.
+
+    >>> from minidl import tensor
+    >>> exp(tensor([0.0, 1.0]))
+    Tensor([1.    , 2.7183])
+    """
+    return apply(Exp(), x)
+
+
+def log(x: Tensor) -> Tensor:
+    """Natural logarithm; -inf at 0 and NaN below, without a warning.
+
+    >>> from minidl import tensor
+    >>> log(tensor([1.0, 0.0]))
+    Tensor([  0., -inf])
+    """
+    return apply(Log(), x)
+
+
+def sqrt(x: Tensor) -> Tensor:
+    """Square root.
+
+    >>> from minidl import tensor
+    >>> sqrt(tensor([4.0, 9.0]))
+    Tensor([2., 3.])
+    """
+    return apply(Sqrt(), x)
+
+
+def sin(x: Tensor) -> Tensor:
+    """Sine of x in radians.
+
+    >>> from minidl import tensor
+    >>> sin(tensor([0.0]))
+    Tensor([0.])
+    """
+    return apply(Sin(), x)
+
+
+def cos(x: Tensor) -> Tensor:
+    """Cosine of x in radians.
+
+    >>> from minidl import tensor
+    >>> cos(tensor([0.0]))
+    Tensor([1.])
+    """
+    return apply(Cos(), x)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """Hyperbolic tangent.
+
+    >>> from minidl import tensor
+    >>> tanh(tensor([0.0, 100.0]))
+    Tensor([0., 1.])
+    """
+    return apply(Tanh(), x)
+
+
+def erf(x: Tensor) -> Tensor:
+    """Error function, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x.
+
+    >>> from minidl import tensor
+    >>> erf(tensor([0.0, 1.0]))
+    Tensor([0.    , 0.8427])
+    """
+    return apply(Erf(), x)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """1 / (1 + e^-x).
+
+    >>> from minidl import tensor
+    >>> sigmoid(tensor([0.0, -1000.0]))
+    Tensor([0.5, 0. ])
+    """
+    return apply(Sigmoid(), x)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + e^x), a smooth relu.
+
+    >>> from minidl import tensor
+    >>> softplus(tensor([0.0, 1000.0]))
+    Tensor([6.9315e-01, 1.0000e+03])
+    """
+    return apply(Softplus(), x)
+
+
+def relu(x: Tensor) -> Tensor:
+    """max(x, 0); the gradient at 0 is 0.
+
+    >>> from minidl import tensor
+    >>> relu(tensor([-1.0, 2.0]))
+    Tensor([0., 2.])
+    """
+    return apply(Relu(), x)
+
+
+def relu_grad(grad: Tensor, y: Tensor) -> Tensor:
+    """grad where y = relu(x) is not 0, else 0.
+
+    >>> from minidl import tensor
+    >>> relu_grad(tensor([1.0, 1.0]), tensor([0.0, 2.0]))
+    Tensor([0., 1.])
+    """
+    return where(y <= 0, 0.0, grad)
+
+
+def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """x where x > 0, else negative_slope * x.
+
+    >>> from minidl import tensor
+    >>> leaky_relu(tensor([-1.0, 2.0]), 0.1)
+    Tensor([-0.1,  2. ])
+    """
+    return apply(LeakyRelu(negative_slope), x)
+
+
+def gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    """x times the normal distribution function of x; approximate "tanh" takes a cheaper formula.
+
+    Source: Hendrycks & Gimpel (2016), arXiv:1606.08415. Raises: ArgumentError.
+
+    >>> from minidl import tensor
+    >>> gelu(tensor([0.0, 1.0]))
+    Tensor([0.    , 0.8413])
+    """
+    check.choice("gelu", "approximate", approximate, ("none", "tanh"))
+    return apply(Gelu(approximate), x)
+
+
+def silu(x: Tensor) -> Tensor:
+    """x * sigmoid(x), also called swish. Source: Elfwing et al. (2017), arXiv:1702.03118.
+
+    >>> from minidl import tensor
+    >>> silu(tensor([0.0, 1.0]))
+    Tensor([0.    , 0.7311])
+    """
+    return apply(Silu(), x)
+
+
+def alias(x: Tensor) -> Tensor:
+    """x itself as a new node of the graph; shares memory.
+
+    >>> from minidl import tensor
+    >>> alias(tensor([1.0]))
+    Tensor([1.])
+    """
+    return apply(Alias(), x)
+
+
+def clone(x: Tensor) -> Tensor:
+    """A copy of x, with history.
+
+    >>> from minidl import tensor
+    >>> clone(tensor([1.0]))
+    Tensor([1.])
+    """
+    return apply(Clone(), x)
+
+
+def astype(x: Tensor, dtype: Any) -> Tensor:
+    """x converted to another dtype, as NumPy converts it. Raises: DTypeError.
+
+    >>> from minidl import tensor
+    >>> astype(tensor([1.7, -1.7]), "int32")
+    Tensor([ 1, -1], dtype=int32)
+    """
+    return apply(AsType(as_dtype(dtype)), x)
+
+
+def to_backend(x: Tensor, backend: Backend) -> Tensor:
+    """x with its values on another backend.
+
+    >>> from minidl import tensor, get_backend
+    >>> to_backend(tensor([1.0]), get_backend("numpy"))
+    Tensor([1.])
+    """
+    check.tensors("to_backend", x=x)
+    result = apply(ToBackend(x.backend, backend), x)
+    result.backend, result.data = backend, backend.asarray(x.backend.to_numpy(x.data))
+    return result

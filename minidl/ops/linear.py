@@ -1,0 +1,161 @@
+"""Products of matrices, and Einstein sums."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..engine.apply import apply
+from ..engine.function import Function
+from ..engine.tensor import Tensor
+from ..errors import ArgumentError, ShapeError
+from . import check
+from .shape import reshape, unsqueeze
+
+
+def _mT(lib: Any, x: Any) -> Any:  # noqa: N802  (NumPy's name)
+    n = len(x.shape)
+    return lib.transpose(x, (*range(n - 2), n - 1, n - 2))
+
+
+class MatMul(Function):
+    """y = a b; dL/da = g b^T, dL/db = a^T g. Source: Giles (2008), "Collected matrix derivative results", 2.2."""
+
+    def forward(self, a: Any, b: Any) -> Any:
+        self.a, self.b = a, b
+        return self.backend.matmul(a, b)
+
+    def backward(self, grad: Any) -> Any:
+        lib = self.backend
+        return (
+            lib.matmul(grad, _mT(lib, self.b)) if self.needs[0] else None,
+            lib.matmul(_mT(lib, self.a), grad) if self.needs[1] else None,
+        )
+
+
+class Linear(Function):
+    """y = x W^T + b; dL/dx = g W, dL/dW = g^T x, dL/db = sum of g over rows."""
+
+    def forward(self, x: Any, weight: Any, bias: Any) -> Any:
+        self.x, self.weight = x, weight
+        return self.backend.linear(x, weight, bias)
+
+    def backward(self, grad: Any) -> Any:
+        lib = self.backend
+        return (
+            lib.matmul(grad, self.weight) if self.needs[0] else None,
+            lib.matmul(_mT(lib, grad), self.x) if self.needs[1] else None,
+            lib.sum(grad, 0) if self.needs[2] else None,
+        )
+
+
+class Einsum(Function):
+    """An Einstein sum is linear in each operand: its gradient is the sum of g with all the others.
+
+    An index that only one operand has is summed away, so its gradient is repeated along it.
+    """
+
+    def __init__(self, inputs: list[str], output: str) -> None:
+        self.terms, self.output = inputs, output
+
+    def forward(self, *operands: Any) -> Any:
+        for i, x in enumerate(operands):  # one attribute each, so that the graph finds them
+            setattr(self, f"operand{i}", x)
+        return self.backend.einsum(f"{','.join(self.terms)}->{self.output}", *operands)
+
+    def backward(self, grad: Any) -> Any:
+        return tuple(self._for(i, grad) if need else None for i, need in enumerate(self.needs))
+
+    def _for(self, i: int, grad: Any) -> Any:
+        others = [j for j in range(len(self.terms)) if j != i]
+        known = set(self.output).union(*(self.terms[j] for j in others))
+        term = self.terms[i]
+        reached = "".join(c for c in term if c in known)
+        parts = [getattr(self, f"operand{j}") for j in others]
+        spec = ",".join([self.output, *(self.terms[j] for j in others)]) + "->" + reached
+        result = self.backend.einsum(spec, grad, *parts)
+        if reached == term:
+            return result
+        shape = getattr(self, f"operand{i}").shape
+        kept = tuple(n if c in known else 1 for c, n in zip(term, shape, strict=True))
+        return self.backend.broadcast_to(self.backend.reshape(result, kept), shape)
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """Matrix product over the last two axes; the axes before them broadcast; a vector is a row or a column.
+
+    Shapes: (..., N, D) @ (..., D, O) -> (..., N, O). Raises: ShapeError.
+
+    >>> from minidl import tensor
+    >>> matmul(tensor([[1.0, 2.0]]), tensor([[3.0], [4.0]]))
+    Tensor([[11.]])
+    """
+    check.tensors("matmul", a=a, b=b)
+    if 0 in (a.ndim, b.ndim) or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+        raise ShapeError(
+            f"matmul: the last axis of a {a.shape} must be as long as the "
+            f"{'second to last' if b.ndim > 1 else 'only'} axis of b {b.shape}"
+        )
+    row, column = a.ndim == 1, b.ndim == 1
+    left, right = unsqueeze(a, 0) if row else a, unsqueeze(b, 1) if column else b
+    check.broadcast("matmul", left.shape[:-2], right.shape[:-2])
+    y = apply(MatMul(), left, right)
+    if row or column:
+        y = reshape(
+            y, (*y.shape[:-2], *([] if row else [y.shape[-2]]), *([] if column else [y.shape[-1]]))
+        )
+    return y
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x @ weight^T + bias.
+
+    Shapes: x (..., D), weight (O, D), bias (O,) -> (..., O). Raises: ShapeError, DTypeError.
+
+    >>> from minidl import tensor
+    >>> linear(tensor([[1.0, 2.0]]), tensor([[3.0, 4.0]]), tensor([0.5]))
+    Tensor([[11.5]])
+    """
+    check.floating("linear", x=x, weight=weight)
+    if weight.ndim != 2 or x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+        raise ShapeError(
+            f"linear: x {x.shape} must end in the {weight.shape[-1]} input features of weight {weight.shape}"
+        )
+    check.shape_is("linear", "bias", bias, weight.shape[:1])
+    check.same_dtype("linear", x, weight=weight, bias=bias)
+    if x.ndim == 2:
+        return apply(Linear(), x, weight, bias)
+    y = apply(Linear(), reshape(x, (-1, x.shape[-1]) if x.size else (0, x.shape[-1])), weight, bias)
+    return reshape(y, (*x.shape[:-1], weight.shape[0]))
+
+
+def einsum(subscripts: str, *operands: Tensor) -> Tensor:
+    """Einstein summation: a letter names an axis; letters that the output lacks are summed over.
+
+    Not here: "..." and a letter twice in one operand. Raises: ArgumentError, ShapeError.
+
+    >>> from minidl import ones
+    >>> einsum("ij,kj->ik", ones((2, 3)), ones((4, 3))).shape
+    (2, 4)
+    """
+    left, arrow, output = subscripts.replace(" ", "").partition("->")
+    terms = left.split(",")
+    letters = "".join(terms)
+    if not arrow:  # NumPy's rule: letters that occur once, in alphabetical order
+        output = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    if len(terms) != len(operands) or not all(c.isalpha() for c in letters + output):
+        raise ArgumentError(
+            f"einsum: {subscripts!r} must name, with letters, {len(operands)} operand(s)"
+        )
+    if any(len(set(t)) != len(t) for t in (*terms, output)) or not set(output) <= set(letters):
+        raise ArgumentError(
+            f"einsum: {subscripts!r} repeats a letter in one term or outputs an unknown one"
+        )
+    lengths: dict[str, int] = {}
+    for term, x in zip(terms, operands, strict=True):
+        check.tensors("einsum", operand=x)
+        if len(term) != x.ndim or any(
+            lengths.setdefault(c, n) != n for c, n in zip(term, x.shape, strict=True)
+        ):
+            shapes = " and ".join(str(o.shape) for o in operands)
+            raise ShapeError(f"einsum: shapes {shapes} do not fit {subscripts!r}")
+    return apply(Einsum(terms, output), *operands)
