@@ -10,4 +10,6 @@ class UnknownBackend(BackendError, LookupError):
 
 
 class BackendUnavailable(BackendError, ImportError):
-    """The backend is known, but something it needs is missing; the message says what and how to get it."""
+    """The backend is known, but something it needs is missing; the message says what and how to get
+    it.
+    """

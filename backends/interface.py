@@ -1,10 +1,10 @@
 """The contract: everything that a backend computes, on one page.
 
 A backend turns native arrays into native arrays and knows nothing about gradients' meaning,
-layers or Tensors. Methods whose name ends in `_grad` are given the gradient of the loss with respect to
-the method's result, and return it with respect to the inputs. Arguments arrive checked: shapes
-agree, indices are in range, axes are non-negative tuples. No method changes its inputs, except where
-it says "in place". Results may be views of the inputs only where NumPy's would be.
+layers or Tensors. Methods whose name ends in `_grad` are given the gradient of the loss with
+respect to the method's result, and return it with respect to the inputs. Arguments arrive checked:
+shapes agree, indices are in range, axes are non-negative tuples. No method changes its inputs,
+except where it says "in place". Results may be views of the inputs only where NumPy's would be.
 
 Letters in shapes: N batch, C and O channels in and out, H and W height and width, D features,
 R rows, K taps of a kernel, G groups. A `pair` is (vertical, horizontal).
@@ -69,7 +69,9 @@ class Backend(ABC):
 
     @abstractmethod
     def bounds(self, x: Array) -> tuple[float, float]:
-        """(smallest, largest) element of a non-empty array, on the host; NaN if any is. Synchronises."""
+        """(smallest, largest) element of a non-empty array, on the host; NaN if any is.
+        Synchronises.
+        """
 
     @abstractmethod
     def all_finite(self, x: Array) -> bool:
@@ -318,7 +320,7 @@ class Backend(ABC):
     def im2col(
         self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, value: float = 0
     ) -> Array:
-        """Every window of x as a column: (N, C * kh * kw, OH * OW); padding is filled with value."""
+        """Every window of x as a column, (N, C * kh * kw, OH * OW); value fills the padding."""
 
     @abstractmethod
     def col2im(
@@ -331,14 +333,14 @@ class Backend(ABC):
         self, x: Array, weight: Array, bias: Array | None,
         stride: Pair, padding: Pair, dilation: Pair, groups: int,
     ) -> Array:  # fmt: skip
-        """Cross-correlation of x with weight (O, C / groups, kh, kw), bias (O,) -> (N, O, OH, OW)."""
+        """Cross-correlate x with weight (O, C / groups, kh, kw), bias (O,) -> (N, O, OH, OW)."""
 
     @abstractmethod
     def conv2d_input_grad(
         self, grad: Array, weight: Array, shape: Shape,
         stride: Pair, padding: Pair, dilation: Pair, groups: int,
     ) -> Array:  # fmt: skip
-        """Gradient of conv2d with respect to x of the given shape; also the transposed convolution."""
+        """Gradient of conv2d with respect to x of that shape; also the transposed convolution."""
 
     @abstractmethod
     def conv2d_weight_grad(
@@ -351,9 +353,11 @@ class Backend(ABC):
     def max_pool2d(
         self, x: Array, kernel: Pair, stride: Pair, padding: Pair
     ) -> tuple[Array, Array]:
-        """Largest element of each window, and its int64 position h * W + w in x (the first, or the first NaN).
+        """Largest element of each window, and its int64 position h * W + w in x (the first, or the
+        first NaN).
 
-        Padding counts as -inf; its width is at most half the kernel's. Both results are (N, C, OH, OW).
+        Padding counts as -inf; its width is at most half the kernel's. Both results are (N, C, OH,
+        OW).
         """
 
     @abstractmethod
@@ -364,7 +368,7 @@ class Backend(ABC):
     def avg_pool2d(
         self, x: Array, kernel: Pair, stride: Pair, padding: Pair, count_include_pad: bool
     ) -> Array:
-        """Mean of each window; padding counts as 0, and in the divisor only if count_include_pad."""
+        """Mean of each window; padding is 0, and in the divisor only if count_include_pad."""
 
     @abstractmethod
     def avg_pool2d_grad(
@@ -437,8 +441,8 @@ class Backend(ABC):
     def philox(self, seed: int, counter: int, count: int) -> Array:
         """uint32 (count,): the words of Philox 4x32-10 blocks counter, counter + 1, ...
 
-        key = (seed mod 2^32, seed div 2^32), block i = (i mod 2^32, i div 2^32, 0, 0). Source: Salmon
-        et al. (2011), "Parallel random numbers: as easy as 1, 2, 3", section 3.3.
+        key = (seed mod 2^32, seed div 2^32), block i = (i mod 2^32, i div 2^32, 0, 0). Source:
+        Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3", section 3.3.
         """
 
     @abstractmethod
@@ -449,12 +453,14 @@ class Backend(ABC):
     def normal(self, seed: int, counter: int, shape: Shape, dtype: DType) -> Array:
         """Standard normal deviates, one Philox word each, by Box & Muller (1958).
 
-        Every step is exact or correctly rounded (+ - * / sqrt in float64), so all backends agree bit for bit.
+        Every step is exact or correctly rounded (+ - * / sqrt in float64), so all backends agree
+        bit for bit.
         """
 
     @abstractmethod
     def dropout(self, x: Array, p: float, seed: int, counter: int) -> tuple[Array, Array]:
-        """x with each element dropped (0) with probability p and the others scaled up; and the bool mask.
+        """x with each element dropped (0) with probability p and the others scaled up; and the bool
+        mask.
 
         Element i (C order) is kept where Philox word i >= ceil(p * 2^32), and then multiplied by
         1 / (1 - p), rounded to the dtype of x.
@@ -465,7 +471,8 @@ class Backend(ABC):
     def quantize(
         self, x: Array, scale: Array, zero_point: Array, low: int, high: int, dtype: DType
     ) -> Array:
-        """clip(round_half_even(x / scale) + zero_point, low, high) as dtype; NaN becomes zero_point.
+        """clip(round_half_even(x / scale) + zero_point, low, high) as dtype; NaN becomes
+        zero_point.
 
         scale (x's dtype) and zero_point (int32) broadcast against x.
         """
@@ -483,7 +490,9 @@ class Backend(ABC):
         self, x: Array, weight: Array, pad_value: int,
         stride: Pair, padding: Pair, dilation: Pair, groups: int,
     ) -> Array:  # fmt: skip
-        """conv2d of x (int8 or uint8) with weight (int8) -> int32; padding is filled with pad_value."""
+        """conv2d of x (int8 or uint8) with weight (int8) -> int32; padding is filled with
+        pad_value.
+        """
 
     # -- optimizers: in place on flat arrays of one dtype; `grad` is left as it is ---------------
     @abstractmethod
@@ -511,4 +520,4 @@ class Backend(ABC):
         self, param: Array, grad: Array, mean: Array, square: Array, step: int, lr: float,
         beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool,
     ) -> None:  # fmt: skip
-        """In place: one step of `minidl.optim.Adam`, or of AdamW if decoupled; step counts from 1."""
+        """In place: a step of `minidl.optim.Adam`, or of AdamW if decoupled; step counts from 1."""

@@ -46,7 +46,9 @@ def register(name: str, factory: Factory) -> None:
 
 @cache
 def _third_party() -> dict[str, Factory]:
-    """Entry points of installed packages; reading them takes tens of milliseconds, so only if needed."""
+    """Entry points of installed packages; reading them takes tens of milliseconds, so only if
+    needed.
+    """
     return {e.name: _lazy(e.module, e.attr) for e in entry_points(group=ENTRY_POINT_GROUP)}
 
 

@@ -1,10 +1,12 @@
-"""Every error that minidl raises on purpose. Each is also the built-in that a caller would expect."""
+"""Every error that minidl raises on purpose; each is also the built-in one would expect."""
 
 from backends.errors import BackendError, BackendUnavailable, UnknownBackend
 
 
 class MinidlError(Exception):
-    """Base of the errors below; the message names the operation, what it got, what it needs, the fix."""
+    """Base of the errors below; the message names the operation, what it got, what it needs, the
+    fix.
+    """
 
 
 class ShapeError(MinidlError, ValueError):

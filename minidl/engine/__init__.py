@@ -1,1 +1,3 @@
-"""The tape: tensors, the graph behind them, and the way back. Read `tensor.py`, then `function.py`, `graph.py`."""
+"""The tape: tensors, the graph behind them, and the way back. Read `tensor.py`, then `function.py`,
+`graph.py`.
+"""

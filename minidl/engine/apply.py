@@ -17,7 +17,8 @@ _CONSTANTS = (float, int, bool, type(None))
 def apply(function: Function, *inputs: Any) -> Tensor:
     """The result of function on inputs: Tensors of one backend, Python numbers, or None.
 
-    Raises: BackendMismatch for tensors of two backends; DTypeError for anything that is no tensor or number.
+    Raises: BackendMismatch for tensors of two backends; DTypeError for anything that is no tensor
+    or number.
 
     >>> import minidl
     >>> from minidl.ops.elementwise import Add

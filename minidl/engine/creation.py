@@ -148,8 +148,8 @@ def eye(n: int, dtype: Any = float32, *, backend: Where = None) -> Tensor:
 
 
 def rand(
-    *shape: int, generator: Generator | None = None, dtype: Any = float32, requires_grad: bool = False,
-    backend: Where = None,
+    *shape: int, generator: Generator | None = None, dtype: Any = float32,
+    requires_grad: bool = False, backend: Where = None,
 ) -> Tensor:  # fmt: skip
     """Uniform random numbers in [0, 1), the same on every backend for the same generator state.
 
@@ -161,8 +161,8 @@ def rand(
 
 
 def randn(
-    *shape: int, generator: Generator | None = None, dtype: Any = float32, requires_grad: bool = False,
-    backend: Where = None,
+    *shape: int, generator: Generator | None = None, dtype: Any = float32,
+    requires_grad: bool = False, backend: Where = None,
 ) -> Tensor:  # fmt: skip
     """Standard normal random numbers, the same on every backend for the same generator state.
 

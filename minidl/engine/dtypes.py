@@ -1,4 +1,4 @@
-"""The element types: float32 by default, float64 to check, integers for data and quantized values."""
+"""The element types: float32 by default, float64 to check with, integers for data."""
 
 from __future__ import annotations
 

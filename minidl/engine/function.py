@@ -30,15 +30,17 @@ class Version:
 class Function:
     """Base of all operations; an instance is one call of the operation and a node of the graph.
 
-    A subclass keeps its settings in `__init__`, computes on arrays in `forward` and stores there, as
-    attributes, what `backward` needs. `backward(grad)` returns one gradient per input (a single one
-    need not be a tuple; None where `needs` is False) in the shape of the result: the graph undoes broadcasting.
+    A subclass keeps its settings in `__init__`, computes on arrays in `forward` and stores there,
+    as attributes, what `backward` needs. `backward(grad)` returns one gradient per input (a single
+    one need not be a tuple; None where `needs` is False) in the shape of the result: the graph
+    undoes broadcasting.
 
     `backward` is written once for two worlds. In ordinary training it runs on arrays, and
     `self.backend` is the backend. Under `create_graph=True` it runs on Tensors, `self.backend` is
     `minidl.ops`, and saved inputs and results are Tensors too: so it may use operators and
     the names that both have. An operation whose backward is a fused kernel instead gives a
-    `definition` in elementary operations, which serves for gradients of gradients, for reading and for tests.
+    `definition` in elementary operations, which serves for gradients of gradients, for reading and
+    for tests.
 
     >>> import minidl
     >>> class Square(Function):
@@ -58,7 +60,7 @@ class Function:
     needs: tuple[bool, ...]  # which inputs want a gradient
     definition: ClassVar[Callable[..., Tensor] | None] = None
 
-    # Filled in by `record`; the names begin with an underscore, so that saved values cannot collide.
+    # Filled in by `record`; names with an underscore cannot collide with saved values.
     _edges: tuple[Edge, ...] | None = None
     _inputs: tuple[Array, ...] = ()
     _hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
@@ -112,7 +114,7 @@ class Function:
         for i, version, count in self._versions:
             if version.count != count and self._holds(self._ids[i]):
                 raise GraphError(
-                    f"{self.name}: a value needed for its gradient was modified in place after it was used "
+                    f"{self.name}: a value needed for its gradient was modified in place after use "
                     f"(version {count}, now {version.count}). Modify a copy (x.clone()), or call "
                     "backward() before the modification."
                 )
@@ -143,11 +145,11 @@ class Function:
                 return like.linked(value, edge)
         if value.dtype.kind == "f":
             raise GraphError(
-                f"{self.name} saved {name!r}, which is neither an input nor the result, so its gradient cannot be "
-                "differentiated again. Save inputs, or give the operation a `definition`."
+                f"{self.name} saved {name!r}, which is neither an input nor the result, so its "
+                "gradient cannot be differentiated again. Save inputs, or give the operation a `definition`."
             )
         return like.linked(value, None)
 
 
-# Where a gradient flows next: the operation that made the input, or the input itself if it is a leaf.
+# Where a gradient flows next: the operation that made the input, or the input if it is a leaf.
 Edge: TypeAlias = "Function | Tensor | None"

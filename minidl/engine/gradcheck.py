@@ -15,15 +15,16 @@ from .tensor import Tensor
 
 
 def gradcheck(
-    function: Callable[..., Tensor], inputs: Tensor | Sequence[Tensor], eps: float = 1e-6, atol: float = 1e-5,
-    rtol: float = 1e-3, order: int = 1,
+    function: Callable[..., Tensor], inputs: Tensor | Sequence[Tensor], eps: float = 1e-6,
+    atol: float = 1e-5, rtol: float = 1e-3, order: int = 1,
 ) -> bool:  # fmt: skip
     """Compare the gradients of function at inputs with central differences; True if they agree.
 
-    With order 2 the gradients of the gradients are checked as well. The error of a central difference is about
-    eps^2 |f'''| / 6 + u |f| / eps, hence float64. Source: Nocedal & Wright (2006), "Numerical Optimization", 8.1.
-    Raises: GraphError naming the input and element that differs; ArgumentError unless inputs are float64
-    and some require grad.
+    With order 2 the gradients of the gradients are checked as well. The error of a central
+    difference is about eps^2 |f'''| / 6 + u |f| / eps, hence float64. Source: Nocedal & Wright
+    (2006), "Numerical Optimization", 8.1.
+    Raises: GraphError naming the input and element that differs; ArgumentError unless inputs are
+    float64 and some require grad.
 
     >>> import minidl
     >>> x = minidl.tensor([0.5, 2.0], dtype="float64", requires_grad=True)
@@ -58,8 +59,8 @@ def _cosines(y: Tensor) -> Tensor:
 
 
 def _compare(
-    function: Callable[..., Tensor], xs: list[Any], checked: list[Tensor], seed: Tensor, eps: float, atol: float,
-    rtol: float,
+    function: Callable[..., Tensor], xs: list[Any], checked: list[Tensor], seed: Tensor,
+    eps: float, atol: float, rtol: float,
 ) -> None:  # fmt: skip
     found = grad(function(*xs), checked, seed, allow_unused=True)
     weights = seed.numpy()
@@ -78,5 +79,6 @@ def _compare(
         if wrong.any():
             at = tuple(int(k) for k in np.argwhere(wrong)[0])
             raise GraphError(
-                f"gradcheck: input {i}, element {at}: backward gives {actual[at]:.8g}, differences {numeric[at]:.8g}"
+                f"gradcheck: input {i}, element {at}: backward gives {actual[at]:.8g}, "
+                f"differences {numeric[at]:.8g}"
             )

@@ -44,7 +44,8 @@ def grad(
     Shapes: each gradient has the shape of its input. With `create_graph` the gradients can be
     differentiated again, to any order.
     Raises: GraphError if an input plays no part in the outputs (with `allow_unused` its gradient
-    is None) or if the graph was freed; ShapeError for an output that is not a scalar and has no grad_output.
+    is None) or if the graph was freed; ShapeError for an output that is not a scalar and has no
+    grad_output.
 
     >>> import minidl
     >>> x = minidl.tensor(2.0, requires_grad=True)
@@ -79,7 +80,8 @@ def _listed(xs: Any) -> list[Any]:
 def _edge(x: Tensor, operation: str) -> Edge:
     if not x.requires_grad:
         raise GraphError(
-            f"{operation}: the tensor of shape {x.shape} does not require grad: nothing was recorded. "
+            f"{operation}: nothing was recorded for the tensor of shape {x.shape}: it does not "
+            "require grad. "
             "Create the inputs with requires_grad=True, outside no_grad()."
         )
     return x.node or x
@@ -106,7 +108,8 @@ def _propagate(
     lookup = set(targets or ())
     nodes = _newest_first(pending, _floor(targets))
     found: Gradients = {}
-    with modes.enable_grad() if create_graph else modes.no_grad():
+    quiet = np.errstate(all="ignore")  # infinities are values here, not accidents
+    with quiet, modes.enable_grad() if create_graph else modes.no_grad():
         for node in nodes:
             value = _hooked(node._hooks, pending.pop(node, None), outputs[0])
             if value is None:
@@ -131,7 +134,7 @@ def _seed(output: Tensor, grad: Tensor | None) -> Tensor:
     if grad is None:
         if output.data.size != 1:
             raise ShapeError(
-                f"backward: the output has shape {output.shape}, and only a scalar has one gradient. "
+                f"backward: the output has shape {output.shape}; only a scalar has one gradient. "
                 "Reduce it first (.sum(), .mean()), or pass the gradient to start from."
             )
         return output.linked(output.backend.full(output.shape, 1, output.dtype), None)
@@ -201,7 +204,7 @@ def _through_definition(node: Function, grad_output: Any) -> tuple[Any, ...]:
 
 
 def _fit(grad: Any, shape: tuple[int, ...], dtype: Any, lib: Any) -> Any:
-    """Undo broadcasting and promotion: what was repeated is summed, what was widened is narrowed."""
+    """Undo broadcasting and promotion: sum what was repeated, narrow what was widened."""
     if isinstance(grad, np.generic):  # NumPy turns 0-d results of operators into scalars
         grad = np.asarray(grad)
     if grad.shape != shape:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 class _Recording(threading.local):
-    """Each thread decides for itself, so that an evaluation beside a training loop disturbs nothing."""
+    """Each thread decides for itself, so that an evaluation beside a training loop disturbs
+    nothing.
+    """
 
     enabled = True
 
@@ -134,10 +136,12 @@ observers: list[Observer] = []
 
 @contextmanager
 def observe(observer: Observer) -> Iterator[None]:
-    """Call `observer(phase, function, inputs, result)` after every operation: the hook for timers and profilers.
+    """Call `observer(phase, function, inputs, result)` after every operation: the hook for timers
+    and profilers.
 
-    In the forward phase inputs are the operation's arguments and result is its Tensor; in the backward phase
-    inputs is a tuple of the incoming gradient, and result a tuple of the outgoing ones.
+    In the forward phase inputs are the operation's arguments and result is its Tensor; in the
+    backward phase inputs is a tuple of the incoming gradient, and result a tuple of the outgoing
+    ones.
 
     >>> import minidl
     >>> seen = []

@@ -1,7 +1,7 @@
 """The door through which Tensor's methods reach `minidl.ops`.
 
-Tensor offers `x.exp()` and `x + y`, but the calculus lives above the engine, and imports point one way.
-So `minidl.ops` installs its functions here when it is imported, and Tensor calls them by name.
+Tensor offers `x.exp()` and `x + y`, but the calculus lives above the engine, and imports point one
+way. So `minidl.ops` installs its functions here when it is imported, and Tensor calls them by name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Random numbers that are the same on every backend: a seed and a counter go in.
 
-The bits come from the backend's Philox 4x32-10 (Salmon et al. 2011), four 32-bit words a block. A generator
-remembers only how many blocks were used, so a restored (seed, counter) continues the very same stream.
+The bits come from the backend's Philox 4x32-10 (Salmon et al. 2011), four 32-bit words a block. A
+generator remembers only how many blocks were used, so a restored (seed, counter) continues the very
+same stream.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ class Generator:
         return (words * np.uint64(high - low) >> np.uint64(32)).astype(np.int64) + low
 
     def permutation(self, n: int) -> np.ndarray:
-        """int64 (n,): 0 to n - 1 in random order, on the host; each element is sorted by 64 random bits."""
+        """int64 (n,): 0 to n - 1 in random order, on the host; each element is sorted by 64 random
+        bits.
+        """
         words = _words(self.seed, self.reserve(2 * n), 2 * n).astype(np.uint64)
         return np.argsort(words[::2] << np.uint64(32) | words[1::2], kind="stable").astype(np.int64)
 

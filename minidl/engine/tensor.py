@@ -24,7 +24,8 @@ class Tensor:
     """An n-dimensional array that remembers how it was computed, so that it can be differentiated.
 
     Make one with `minidl.tensor` or a factory such as `minidl.zeros`. `data` is the backend's own
-    array; `grad` is None until `backward()` fills it; `node` is the operation that made the tensor (None for a leaf).
+    array; `grad` is None until `backward()` fills it; `node` is the operation that made the tensor
+    (None for a leaf).
 
     >>> import minidl
     >>> x = minidl.tensor([1.0, 2.0], requires_grad=True)
@@ -34,7 +35,8 @@ class Tensor:
     """
 
     __slots__ = (
-        "__weakref__", "backend", "data", "grad", "grad_buffer", "hooks", "node", "requires_grad", "version",
+        "__weakref__", "backend", "data", "grad", "grad_buffer", "hooks", "node", "requires_grad",
+        "version",
     )  # fmt: skip
     __array_priority__ = 100  # NumPy's operators leave `array * tensor` to us
 
@@ -146,7 +148,8 @@ class Tensor:
     def __bool__(self) -> bool:
         if self.size != 1:
             raise ShapeError(
-                f"bool: the truth of {self.size} elements (shape {self.shape}) is ambiguous; use (x > 0).all()"
+                f"bool: the truth of {self.size} elements (shape {self.shape}) is ambiguous; "
+                "use .all() or .any()"
             )
         return bool(self.item())
 
@@ -157,11 +160,12 @@ class Tensor:
         retain_graph: bool | None = None,
         create_graph: bool = False,
     ) -> None:
-        """Add the gradient of this tensor with respect to every leaf that requires it to the leaf's `.grad`.
+        """Add the gradient of this tensor with respect to every leaf that requires it to the leaf's
+        `.grad`.
 
         Shapes: grad, the gradient to start from, has this tensor's shape; a scalar needs none (1).
-        Raises: GraphError if nothing was recorded, if the graph was already freed, or if a saved value was
-        modified in place; ShapeError if a gradient to start from is missing or misshapen.
+        Raises: GraphError if nothing was recorded, if the graph was already freed, or if a saved
+        value was modified in place; ShapeError if a gradient to start from is missing or misshapen.
 
         >>> import minidl
         >>> x = minidl.tensor([1.0, -2.0], requires_grad=True)
@@ -172,7 +176,7 @@ class Tensor:
         graph.backward(self, grad, retain_graph, create_graph)
 
     def accumulate(self, value: Any) -> None:
-        """Add an array, or a Tensor under create_graph, to `.grad`; the leaf owns what it stores."""
+        """Add an array (a Tensor under create_graph) to `.grad`; the leaf owns what it stores."""
         if isinstance(value, Tensor):
             self.grad = value if self.grad is None else self.grad + value
         elif self.grad is None:
@@ -209,14 +213,17 @@ class Tensor:
         return tensor
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Start or stop recording what happens to this leaf. Raises: GraphError if it is not a leaf."""
+        """Start or stop recording what happens to this leaf. Raises: GraphError if it is not a
+        leaf.
+        """
         if self.node is not None:
             raise GraphError("requires_grad_: only a leaf can be switched; use detach() to get one")
         self.__init__(self.data, self.backend, requires_grad)  # type: ignore[misc]
         return self
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
-        """Call `hook(grad)` whenever this tensor's gradient is known; what it returns, if anything, replaces it.
+        """Call `hook(grad)` whenever this tensor's gradient is known; what it returns, if anything,
+        replaces it.
 
         Returns a function that removes the hook again.
         Raises: GraphError if the tensor does not require grad.
@@ -255,7 +262,7 @@ class Tensor:
         if recording.enabled and self.requires_grad:
             raise GraphError(
                 f"{operation}: in-place changes are not recorded, and this tensor requires grad. "
-                "Do it inside `with minidl.no_grad():`, or build a new tensor (ops.where, ops.index_add)."
+                "Do it inside `with minidl.no_grad():`, or make a new tensor (ops.where, ...)."
             )
         self.version.count += 1
 

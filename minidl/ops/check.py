@@ -17,7 +17,8 @@ def tensors(operation: str, **named: Any) -> None:
     for name, x in named.items():
         if not isinstance(x, Tensor):
             raise DTypeError(
-                f"{operation}: {name} must be a Tensor, got {type(x).__name__}; wrap it: minidl.tensor(x)"
+                f"{operation}: {name} must be a Tensor, got {type(x).__name__}; "
+                "wrap it: minidl.tensor(x)"
             )
 
 
@@ -27,7 +28,7 @@ def floating(operation: str, **named: Any) -> None:
     for name, x in named.items():
         if x.dtype.kind != "f":
             raise DTypeError(
-                f"{operation}: {name} must be floating, got {x.dtype}; convert it: x.astype('float32')"
+                f"{operation}: {name} must be floating, got {x.dtype}; use .astype('float32')"
             )
 
 
@@ -36,7 +37,8 @@ def same_dtype(operation: str, x: Tensor, **others: Tensor | None) -> None:
     for name, other in others.items():
         if other is not None and other.dtype != x.dtype:
             raise DTypeError(
-                f"{operation}: x is {x.dtype}, but {name} is {other.dtype}; convert one: .astype('{x.dtype}')"
+                f"{operation}: x is {x.dtype}, but {name} is {other.dtype}; "
+                f"convert one: .astype('{x.dtype}')"
             )
 
 
@@ -90,8 +92,8 @@ def broadcast(operation: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
         if len(sizes) > 1:
             listed = " and ".join(map(str, shapes))
             raise ShapeError(
-                f"{operation}: shapes {listed} do not broadcast: axis -{i} has lengths {sorted(sizes)}. "
-                "Lengths must be equal or 1."
+                f"{operation}: shapes {listed} do not broadcast: lengths {sorted(sizes)} on "
+                f"axis -{i}, where they must be equal or 1"
             )
         result.append(sizes.pop() if sizes else 1)
     return tuple(reversed(result))
@@ -130,8 +132,8 @@ def choice(operation: str, name: str, value: str, options: tuple[str, ...]) -> N
 def native_index(x: Tensor, index: Any) -> Any:
     """index with every Tensor, list and array in it native to x's backend, and in range.
 
-    Raises: IndexRangeError for a position outside its axis; DTypeError for a float index; ShapeError for
-    too many indices or a mask of the wrong shape.
+    Raises: IndexRangeError for a position outside its axis; DTypeError for a float index;
+    ShapeError for too many indices or a mask of the wrong shape.
     """
     items = list(index) if isinstance(index, tuple) else [index]
     used = sum(_consumes(item) for item in items)

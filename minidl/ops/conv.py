@@ -1,7 +1,8 @@
 """Convolution in two dimensions.
 
-A convolution is linear in its input and in its weight. So are its two gradients, and the gradients of
-those are convolutions again: three operations that are closed under differentiation, to any order.
+A convolution is linear in its input and in its weight. So are its two gradients, and the gradients
+of those are convolutions again: three operations that are closed under differentiation, to any
+order.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ class Geometry(NamedTuple):
 
 
 class Conv2d(Function):
-    """y[n,o,i,j] = b[o] + sum over c,u,v of x[n, c, i*stride + u*dilation - padding, ...] w[o,c,u,v].
+    """y[n,o,i,j] = b[o] + sum over c,u,v of x[n, c, i*stride + u*dilation - padding, ...]
+    w[o,c,u,v].
 
-    dL/dx spreads g back through w, dL/dw correlates g with x, dL/db sums g. Source: Dumoulin & Visin
-    (2016), arXiv:1603.07285, sections 2 and 4.
+    dL/dx spreads g back through w, dL/dw correlates g with x, dL/db sums g. Source: Dumoulin &
+    Visin (2016), arXiv:1603.07285, sections 2 and 4.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -120,7 +122,8 @@ def conv2d(
 ) -> Tensor:  # fmt: skip
     """Slide a bank of kernels over images (a cross-correlation, as everywhere in deep learning).
 
-    Shapes: x (N, C, H, W), weight (O, C / groups, kh, kw), bias (O,) -> (N, O, OH, OW); see `output_size`.
+    Shapes: x (N, C, H, W), weight (O, C / groups, kh, kw), bias (O,) -> (N, O, OH, OW); see
+    `output_size`.
     Raises: ShapeError, DTypeError, ArgumentError.
 
     >>> from minidl import ones
@@ -136,8 +139,8 @@ def conv2d(
         or weight.shape[0] % groups
     ):
         raise ShapeError(
-            f"conv2d: x {x.shape} must be (N, C, H, W) and weight {weight.shape} (O, C / groups, kh, kw) with "
-            f"groups = {groups} dividing C and O"
+            f"conv2d: x {x.shape} must be (N, C, H, W) and weight {weight.shape} "
+            f"(O, C / groups, kh, kw) with groups = {groups} dividing C and O"
         )
     check.shape_is("conv2d", "bias", bias, weight.shape[:1])
     check.same_dtype("conv2d", x, weight=weight, bias=bias)
@@ -153,8 +156,8 @@ def _windows(
     ]
     if min(found) < 1:
         raise ShapeError(
-            f"{operation}: a kernel of {tuple(kernel)} (dilation {dilation}) does not fit into images of "
-            f"{tuple(size)} with padding {padding}"
+            f"{operation}: a kernel of {tuple(kernel)} (dilation {dilation}) does not fit into "
+            f"images of {tuple(size)} with padding {padding}"
         )
     return found
 
@@ -167,7 +170,8 @@ def conv_transpose2d(
 
     Shapes: x (N, C, H, W), weight (C, O / groups, kh, kw), bias (O,) -> (N, O, OH, OW) with
     OH = (H - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1.
-    Source: Dumoulin & Visin (2016), arXiv:1603.07285, section 4. Raises: ShapeError, DTypeError, ArgumentError.
+    Source: Dumoulin & Visin (2016), arXiv:1603.07285, section 4. Raises: ShapeError, DTypeError,
+    ArgumentError.
 
     >>> from minidl import ones
     >>> conv_transpose2d(ones((1, 1, 2, 2)), ones((1, 1, 2, 2)), stride=2).shape
@@ -216,7 +220,8 @@ def conv2d_input_grad(
     """Gradient of conv2d with respect to an input of the given shape.
 
     >>> from minidl import ones
-    >>> conv2d_input_grad(ones((1, 1, 1, 1)), ones((1, 1, 2, 2)), (1, 1, 2, 2), (1, 1), (0, 0), (1, 1), 1).shape
+    >>> g, w = ones((1, 1, 1, 1)), ones((1, 1, 2, 2))
+    >>> conv2d_input_grad(g, w, (1, 1, 2, 2), (1, 1), (0, 0), (1, 1), 1).shape
     (1, 1, 2, 2)
     """
     return apply(Conv2dInputGrad(shape, Geometry(stride, padding, dilation, groups)), grad, weight)
@@ -234,7 +239,8 @@ def conv2d_weight_grad(
     """Gradient of conv2d with respect to a weight of the given shape.
 
     >>> from minidl import ones
-    >>> conv2d_weight_grad(ones((1, 1, 1, 1)), ones((1, 1, 2, 2)), (1, 1, 2, 2), (1, 1), (0, 0), (1, 1), 1).shape
+    >>> g, x = ones((1, 1, 1, 1)), ones((1, 1, 2, 2))
+    >>> conv2d_weight_grad(g, x, (1, 1, 2, 2), (1, 1), (0, 0), (1, 1), 1).shape
     (1, 1, 2, 2)
     """
     return apply(Conv2dWeightGrad(shape, Geometry(stride, padding, dilation, groups)), grad, x)

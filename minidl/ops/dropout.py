@@ -14,7 +14,8 @@ from . import check
 class Dropout(Function):
     """y = x mask / (1 - p), mask 0 with probability p; dL/dx = g mask / (1 - p).
 
-    Source: Srivastava et al. (2014), "Dropout", JMLR 15, section 4 (here scaled in training, not in testing).
+    Source: Srivastava et al. (2014), "Dropout", JMLR 15, section 4 (here scaled in training, not in
+    testing).
     """
 
     def __init__(self, p: float, seed: int, counter: int) -> None:
@@ -31,7 +32,8 @@ class Dropout(Function):
 def dropout(
     x: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None
 ) -> Tensor:
-    """x with each element zeroed with probability p and the others divided by 1 - p; x itself if not training.
+    """x with each element zeroed with probability p and the others divided by 1 - p; x itself if
+    not training.
 
     The mask depends only on the generator's state, so it is the same on every backend.
     Raises: ArgumentError, DTypeError.

@@ -1,4 +1,4 @@
-"""Operations on each element by itself, and the chain rule for each. Shapes broadcast as in NumPy."""
+"""Operations on each element by itself, and their chain rules. Shapes broadcast as in NumPy."""
 
 from __future__ import annotations
 

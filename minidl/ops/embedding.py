@@ -37,7 +37,8 @@ class EmbeddingGrad(Function):
 
 
 def embedding(weight: Tensor, index: Tensor) -> Tensor:
-    """Rows of weight. PyTorch's function takes (input, weight); here the table comes first, as it is what is indexed.
+    """Rows of weight. PyTorch's function takes (input, weight); here the table comes first, as it
+    is what is indexed.
 
     Shapes: weight (R, D), index of integers, any shape -> (*index.shape, D).
     Raises: ShapeError, DTypeError, IndexRangeError.

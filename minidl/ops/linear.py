@@ -18,7 +18,9 @@ def _mT(lib: Any, x: Any) -> Any:  # noqa: N802  (NumPy's name)
 
 
 class MatMul(Function):
-    """y = a b; dL/da = g b^T, dL/db = a^T g. Source: Giles (2008), "Collected matrix derivative results", 2.2."""
+    """y = a b; dL/da = g b^T, dL/db = a^T g. Source: Giles (2008), "Collected matrix derivative
+    results", 2.2.
+    """
 
     def forward(self, a: Any, b: Any) -> Any:
         self.a, self.b = a, b
@@ -81,7 +83,8 @@ class Einsum(Function):
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """Matrix product over the last two axes; the axes before them broadcast; a vector is a row or a column.
+    """Matrix product over the last two axes; the axes before them broadcast; a vector is a row or a
+    column.
 
     Shapes: (..., N, D) @ (..., D, O) -> (..., N, O). Raises: ShapeError.
 
@@ -118,7 +121,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     check.floating("linear", x=x, weight=weight)
     if weight.ndim != 2 or x.ndim == 0 or x.shape[-1] != weight.shape[1]:
         raise ShapeError(
-            f"linear: x {x.shape} must end in the {weight.shape[-1]} input features of weight {weight.shape}"
+            f"linear: x {x.shape} must end in an axis as long as the last of weight {weight.shape}"
         )
     check.shape_is("linear", "bias", bias, weight.shape[:1])
     check.same_dtype("linear", x, weight=weight, bias=bias)

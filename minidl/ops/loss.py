@@ -20,7 +20,8 @@ from .shape import gather, reshape, transpose
 class CrossEntropy(Function):
     """loss = -(1 - s) w[t] log p[t] - s / C sum_c w[c] log p[c] for each row, p = softmax(x).
 
-    With a = dloss/dlogp this gives dL/dx = g (a - p sum(a)); without weights and smoothing, g (p - onehot(t)).
+    With a = dloss/dlogp this gives dL/dx = g (a - p sum(a)); without weights and smoothing, g (p -
+    onehot(t)).
     Source: Szegedy et al. (2015), arXiv:1512.00567, section 7, for the smoothing s.
     """
 
@@ -86,7 +87,8 @@ def l1_loss(x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
 def huber_loss(x: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """d^2 / 2 where d = |x - target| <= delta, else delta (d - delta / 2).
 
-    Source: Huber (1964), "Robust estimation of a location parameter", section 5. Shapes: both alike.
+    Source: Huber (1964), "Robust estimation of a location parameter", section 5. Shapes: both
+    alike.
     Raises: ShapeError, DTypeError, ArgumentError.
 
     >>> from minidl import tensor
@@ -105,13 +107,16 @@ def binary_cross_entropy_with_logits(
     x: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean",
     pos_weight: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """-(p t log s + (1 - t) log(1 - s)), s = sigmoid(x), p = pos_weight; in a form that cannot overflow.
+    """-(p t log s + (1 - t) log(1 - s)), s = sigmoid(x), p = pos_weight; in a form that cannot
+    overflow.
 
-    log s = -softplus(-x) and log(1 - s) = -softplus(x). Shapes: x and target alike, the weights broadcast.
+    log s = -softplus(-x) and log(1 - s) = -softplus(x). Shapes: x and target alike, the weights
+    broadcast.
     Raises: ShapeError, DTypeError, ArgumentError.
 
     >>> from minidl import tensor
-    >>> binary_cross_entropy_with_logits(tensor([0.0, 1000.0]), tensor([1.0, 1.0]), reduction="none")
+    >>> x, target = tensor([0.0, 1000.0]), tensor([1.0, 1.0])
+    >>> binary_cross_entropy_with_logits(x, target, reduction="none")
     Tensor([0.6931, 0.    ])
     """
     _alike("binary_cross_entropy_with_logits", x, target)
@@ -128,8 +133,8 @@ def cross_entropy(
 ) -> Tensor:  # fmt: skip
     """-log softmax(x)[target]: the loss of a classifier, from logits.
 
-    With class weights the mean is weighted. Rows whose target is ignore_index count for nothing; if all are,
-    the mean is NaN, as in PyTorch.
+    With class weights the mean is weighted. Rows whose target is ignore_index count for nothing; if
+    all are, the mean is NaN, as in PyTorch.
 
     Shapes: x (N, C) or (N, C, ...), target (N,) or (N, ...) of integers, weight (C,).
     Raises: ShapeError, DTypeError, ArgumentError; IndexRangeError for a label outside 0 to C - 1.
@@ -174,13 +179,15 @@ def nll_loss(
 def _classes(
     operation: str, x: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int
 ) -> tuple[Tensor, Tensor, bool]:
-    """Logits as rows (N, C), labels as int64 (N,) known to be in range, and whether some may be ignored."""
+    """Logits as rows (N, C), labels as int64 (N,) known to be in range, and whether some may be
+    ignored.
+    """
     check.floating(operation, x=x)
     check.integers(operation, "target", target)
     if x.ndim < 2 or target.shape != (x.shape[0], *x.shape[2:]):
         raise ShapeError(
-            f"{operation}: x {x.shape} must be (N, C) or (N, C, ...), and target its shape without C, "
-            f"got {target.shape}"
+            f"{operation}: x {x.shape} must be (N, C) or (N, C, ...), and target its shape "
+            f"without C, got {target.shape}"
         )
     classes = x.shape[1]
     check.shape_is(operation, "weight", weight, (classes,))
@@ -219,7 +226,8 @@ def _class_mean(operation: str, loss: Tensor, counted: Tensor | None, reduction:
 def kl_div(x: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """Kullback-Leibler divergence target (log target - x) of log-probabilities x from target.
 
-    As in PyTorch "mean" averages over all elements; "batchmean" divides the sum by N and is the divergence proper.
+    As in PyTorch "mean" averages over all elements; "batchmean" divides the sum by N and is the
+    divergence proper.
     Shapes: both alike. Raises: ShapeError, DTypeError, ArgumentError.
 
     >>> from minidl import tensor

@@ -1,7 +1,8 @@
 """Normalisation: subtract a mean, divide by a standard deviation, then scale and shift.
 
 All three share one derivative. With x_hat = (x - mean) / std over n values and g = dL/dy * weight,
-dL/dx = (g - mean(g) - x_hat * mean(g * x_hat)) / std. Source: Ioffe & Szegedy (2015), arXiv:1502.03167, section 3.
+dL/dx = (g - mean(g) - x_hat * mean(g * x_hat)) / std. Source: Ioffe & Szegedy (2015),
+arXiv:1502.03167, section 3.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class LayerNorm(Function):
 
 
 class BatchNorm(Function):
-    """y = weight x_hat + bias, where x_hat = (x - mean) / sqrt(var + eps) over each channel of the batch.
+    """y = weight x_hat + bias, where x_hat = (x - mean) / sqrt(var + eps) over each channel of the
+    batch.
 
     Source: Ioffe & Szegedy (2015), arXiv:1502.03167, algorithm 1.
     """
@@ -95,13 +97,14 @@ def layer_norm(
 
 
 def batch_norm(
-    x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
-    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+    x: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
+    weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False,
+    momentum: float = 0.1, eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
     """Bring each channel to mean 0 and variance 1, then scale and shift it.
 
-    In training the statistics are the batch's, and the running ones move towards them by momentum (the
-    variance with n - 1, as in PyTorch); otherwise the running ones are used.
+    In training the statistics are the batch's, and the running ones move towards them by momentum
+    (the variance with n - 1, as in PyTorch); otherwise the running ones are used.
 
     Shapes: x (N, C) or (N, C, ...), all others (C,). Raises: ShapeError, DTypeError, ArgumentError.
 
@@ -152,9 +155,11 @@ def group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Bring each group of channels of each sample to mean 0 and variance 1, then scale and shift each channel.
+    """Bring each group of channels of each sample to mean 0 and variance 1, then scale and shift
+    each channel.
 
-    Source: Wu & He (2018), arXiv:1803.08494, section 3. Shapes: x (N, C, ...), weight and bias (C,).
+    Source: Wu & He (2018), arXiv:1803.08494, section 3. Shapes: x (N, C, ...), weight and bias
+    (C,).
     Raises: ShapeError, DTypeError, ArgumentError.
 
     >>> from minidl import tensor

@@ -97,7 +97,8 @@ def max_pool2d(
 ) -> Tensor:
     """Largest element of each window; stride None means windows side by side.
 
-    Shapes: x (N, C, H, W) -> (N, C, OH, OW); see `conv.output_size`. Raises: ShapeError, DTypeError, ArgumentError.
+    Shapes: x (N, C, H, W) -> (N, C, OH, OW); see `conv.output_size`. Raises: ShapeError,
+    DTypeError, ArgumentError.
 
     >>> from minidl import arange
     >>> max_pool2d(arange(4, dtype="float32").reshape(1, 1, 2, 2), 2).tolist()
@@ -125,7 +126,8 @@ def avg_pool2d(
 ) -> Tensor:
     """Mean of each window; stride None means windows side by side.
 
-    Shapes: x (N, C, H, W) -> (N, C, OH, OW); see `conv.output_size`. Raises: ShapeError, DTypeError, ArgumentError.
+    Shapes: x (N, C, H, W) -> (N, C, OH, OW); see `conv.output_size`. Raises: ShapeError,
+    DTypeError, ArgumentError.
 
     >>> from minidl import arange
     >>> avg_pool2d(arange(4, dtype="float32").reshape(1, 1, 2, 2), 2).tolist()
@@ -153,12 +155,15 @@ def avg_pool2d_grad(
 
 
 def _bins(size: int, count: int) -> list[tuple[int, int]]:
-    """Where each of count adaptive windows begins and ends: floor(i size / count), ceil((i + 1) size / count)."""
+    """Where each of count adaptive windows begins and ends: floor(i size / count), ceil((i + 1)
+    size / count).
+    """
     return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
 
 
 def adaptive_avg_pool2d(x: Tensor, output_size: Size) -> Tensor:
-    """Mean over windows chosen so that the result has the given size: A x B^T with rows of weights 1 / length.
+    """Mean over windows chosen so that the result has the given size: A x B^T with rows of weights
+    1 / length.
 
     Shapes: x (N, C, H, W) -> (N, C, OH, OW). Raises: ShapeError, DTypeError, ArgumentError.
 

@@ -134,7 +134,9 @@ class LogSumExp(_Reduction):
 
 
 class Softmax(Function):
-    """y = e^x / sum e^x; dL/dx = y (g - sum(g y)). Source: Bridle (1990), "Probabilistic interpretation"."""
+    """y = e^x / sum e^x; dL/dx = y (g - sum(g y)). Source: Bridle (1990), "Probabilistic
+    interpretation".
+    """
 
     def __init__(self, axis: int) -> None:
         self.axis = axis
@@ -197,7 +199,8 @@ def var(x: Tensor, axis: Axis = None, correction: float = 1, keepdims: bool = Fa
 
 
 def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Largest element over axis (PyTorch's `amax`); equal ones share the gradient. Raises: ShapeError.
+    """Largest element over axis (PyTorch's `amax`); equal ones share the gradient. Raises:
+    ShapeError.
 
     >>> from minidl import tensor
     >>> max(tensor([[1.0, 5.0], [3.0, 4.0]]), axis=1)
@@ -208,7 +211,8 @@ def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Smallest element over axis (PyTorch's `amin`); equal ones share the gradient. Raises: ShapeError.
+    """Smallest element over axis (PyTorch's `amin`); equal ones share the gradient. Raises:
+    ShapeError.
 
     >>> from minidl import tensor
     >>> min(tensor([[1.0, 5.0], [3.0, 4.0]]), axis=1)
@@ -219,7 +223,8 @@ def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def argmax(x: Tensor, axis: int | None = None) -> Tensor:
-    """Position of the first largest element along axis (in the flattened tensor if None). Raises: ShapeError.
+    """Position of the first largest element along axis (in the flattened tensor if None). Raises:
+    ShapeError.
 
     >>> from minidl import tensor
     >>> argmax(tensor([[1.0, 5.0], [3.0, 2.0]]), axis=1)
@@ -230,7 +235,8 @@ def argmax(x: Tensor, axis: int | None = None) -> Tensor:
 
 
 def argmin(x: Tensor, axis: int | None = None) -> Tensor:
-    """Position of the first smallest element along axis (in the flattened tensor if None). Raises: ShapeError.
+    """Position of the first smallest element along axis (in the flattened tensor if None). Raises:
+    ShapeError.
 
     >>> from minidl import tensor
     >>> argmin(tensor([[1.0, 5.0], [3.0, 2.0]]), axis=1)

@@ -1,4 +1,4 @@
-"""The same elements in another order, shape or selection; backward puts the gradient back in place."""
+"""The same elements in another order, shape or selection, and the way back."""
 
 from __future__ import annotations
 
@@ -196,7 +196,8 @@ def reshape(x: Tensor, shape: Any) -> Tensor:
 
 
 def transpose(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
-    """Axes in another order, as in NumPy (PyTorch's `permute`); reversed if None. Raises: ShapeError.
+    """Axes in another order, as in NumPy (PyTorch's `permute`); reversed if None. Raises:
+    ShapeError.
 
     >>> from minidl import zeros
     >>> transpose(zeros((2, 3, 4)), (1, 0, 2)).shape
