@@ -1,0 +1,1 @@
+"""The tests. `oracle`, `strategies` and `tolerances` are shared; the folders mirror the tree."""

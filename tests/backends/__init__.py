@@ -1,0 +1,1 @@
+"""Conformance to the backend contract, one file for each family of methods."""

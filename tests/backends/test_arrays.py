@@ -1,0 +1,172 @@
+"""Making, copying, converting and inspecting arrays."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from tests.conformance import call, call_in_place, covers
+from tests.strategies import FLOATS, Laid, arrays, float_dtypes, special_values
+from tests.tolerances import assert_same
+
+ALL_VALUES = ("normal", "wide", "bits")
+DTYPES = (np.bool_, np.int8, np.uint8, np.int32, np.int64, np.float32, np.float64)
+
+
+@covers("asarray", "to_numpy", "is_array")
+@given(x=arrays(kinds=ALL_VALUES))
+def test_a_round_trip_keeps_every_bit(backend, x):
+    native = backend.asarray(x.values)
+    assert backend.is_array(native)
+    host = backend.to_numpy(native)
+    assert isinstance(host, np.ndarray)
+    assert_same(host, x.values)
+
+
+@covers("asarray")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_asarray_takes_scalars_and_nested_lists(backend, dtype):
+    for source in (1, [], [0, 1], [[1, 0], [0, 1]], np.arange(2)):
+        native = backend.asarray(source, np.dtype(dtype))
+        assert backend.is_array(native)
+        assert_same(backend.to_numpy(native), np.asarray(source, dtype))
+
+
+@covers("asarray")
+def test_asarray_of_a_native_array_is_free_unless_the_dtype_changes(backend):
+    native = backend.asarray(np.float32([1, 2, 3]))
+    assert backend.asarray(native) is native
+    assert_same(backend.to_numpy(backend.asarray(native, np.dtype(np.int32))), np.int32([1, 2, 3]))
+
+
+@covers("is_array")
+def test_only_native_arrays_are_arrays(backend):
+    for other in (1.0, [1.0], None, "array", object()):
+        assert not backend.is_array(other)
+
+
+@covers("synchronize", "describe")
+def test_description_is_text_and_waiting_ends(backend):
+    described = backend.describe()
+    assert described
+    assert all(isinstance(k, str) and isinstance(v, str) and v for k, v in described.items())
+    assert backend.synchronize() is None
+
+
+@covers("full")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_full_repeats_one_value(backend, dtype):
+    for shape, value in (((), 1), ((0, 3), 0), ((2, 1, 3), 1), ((70001,), 1)):
+        assert_same(
+            call(backend, "full", shape, value, np.dtype(dtype)), np.full(shape, value, dtype)
+        )
+
+
+@covers("full")
+def test_full_of_nan_and_infinity(backend):
+    for dtype in FLOATS:
+        for value in (math.nan, math.inf, -0.0, 0.1):
+            expected = np.full((3,), value, dtype)
+            assert_same(call(backend, "full", (3,), value, np.dtype(dtype)), expected)
+
+
+@covers("copy")
+@given(x=arrays(kinds=ALL_VALUES))
+def test_copy_is_new_and_contiguous(backend, x):
+    assert_same(call(backend, "copy", x), x.values)
+    assert backend.copy(x.on(backend)).flags.c_contiguous
+
+
+@covers("astype")
+@given(x=arrays(kinds=ALL_VALUES), dtype=float_dtypes)
+def test_astype_rounds_and_is_new(backend, x, dtype):
+    with np.errstate(over="ignore"):
+        expected = x.values.astype(dtype)
+    assert_same(call(backend, "astype", x, np.dtype(dtype)), expected)
+
+
+@covers("astype")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_astype_between_kinds_of_numbers(backend, dtype):
+    floats = np.array([[-2.5, -0.5, 0.0], [0.5, 1.5, 100.75]])
+    if np.dtype(dtype) == np.uint8:
+        floats = np.abs(floats)  # a negative float has no value in an unsigned integer
+    for x in (floats, np.array([-3, 0, 7], np.int64), np.array([True, False])):
+        assert_same(call(backend, "astype", x, np.dtype(dtype)), x.astype(dtype))
+
+
+@covers("copyto")
+@given(target=arrays(), source=arrays(kinds=ALL_VALUES))
+def test_copyto_broadcasts_and_converts(backend, target, source):
+    """Into a contiguous target; the source may be a smaller array of another dtype and layout."""
+    with np.errstate(over="ignore"):
+        expected = np.full((2, *source.shape), source.values, target.dtype)
+    place = np.zeros((2, *source.shape), target.dtype)
+    (after,) = call_in_place(backend, "copyto", place, source, changes=(0,))
+    assert_same(after, expected)
+
+
+@covers("copyto")
+def test_copyto_writes_through_a_view(backend):
+    for layout in ("fortran", "reversed", "strided", "offset"):
+        target = Laid(np.zeros((3, 4), np.float32), layout)
+        source = np.arange(12, dtype=np.float32).reshape(3, 4)
+        (after,) = call_in_place(backend, "copyto", target, source, changes=(0,))
+        assert_same(after, source)
+
+
+@covers("bounds")
+@given(x=arrays(kinds=("integers", *ALL_VALUES)))
+def test_bounds_are_the_extremes_or_nan(backend, x):
+    if not x.values.size:
+        return
+    low, high = backend.bounds(x.on(backend))
+    assert isinstance(low, float)
+    assert isinstance(high, float)
+    values = x.values.ravel().tolist()
+    if any(math.isnan(v) for v in values):
+        assert math.isnan(low)
+        assert math.isnan(high)
+    else:
+        assert (low, high) == (min(values), max(values))
+
+
+@covers("bounds")
+def test_bounds_of_many_elements(backend):
+    """The extremes, or a NaN, may sit anywhere, the last element included."""
+    for dtype in (np.float32, np.float64, np.int8, np.int64):
+        for position in (0, 1, 35000, 70000):
+            x = np.arange(70001).astype(dtype) % dtype(50)
+            x[position] = dtype(99)
+            assert backend.bounds(backend.asarray(x)) == (0.0, 99.0)
+            x[position] = dtype(-99)
+            assert backend.bounds(backend.asarray(x)) == (-99.0, 49.0)
+            if np.dtype(dtype).kind == "f":
+                x[position] = np.nan
+                assert all(math.isnan(v) for v in backend.bounds(backend.asarray(x)))
+
+
+@covers("all_finite")
+@given(x=arrays(kinds=("integers", *ALL_VALUES)))
+def test_all_finite_finds_any_nan_or_infinity(backend, x):
+    answer = backend.all_finite(x.on(backend))
+    assert answer is all(math.isfinite(v) for v in x.values.ravel().tolist())
+
+
+@covers("all_finite")
+def test_all_finite_on_many_elements(backend):
+    for dtype in FLOATS:
+        largest = np.full(70001, np.finfo(dtype).max, dtype)
+        assert backend.all_finite(backend.asarray(largest)) is True
+        for value in (np.nan, np.inf, -np.inf):
+            for position in (0, 35000, 70000):
+                x = largest.copy()
+                x[position] = value
+                assert backend.all_finite(backend.asarray(x)) is False
+        special = special_values(dtype)
+        finite = special[np.isfinite(special)]
+        assert backend.all_finite(backend.asarray(finite)) is True
+    assert backend.all_finite(backend.asarray(np.arange(3))) is True

@@ -1,0 +1,231 @@
+"""Elementwise methods: against the oracle, at special values, across dtypes, layouts and sizes."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import oracle
+from tests.conformance import call, covers
+from tests.strategies import (
+    FLOATS,
+    Laid,
+    arrays,
+    broadcastable,
+    fill,
+    special_values,
+)
+from tests.tolerances import assert_close, assert_same, elementary_bound, ulps
+
+EXACT_UNARY = ("negative", "abs", "sign", "sqrt", "relu")
+BOUNDED_UNARY = ("exp", "log", "sin", "cos", "tanh", "erf", "sigmoid", "softplus", "silu")
+ROUNDED_BINARY = ("add", "subtract", "multiply", "divide")
+ALL_VALUES = ("normal", "wide", "bits")
+
+
+def as_dtype(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The oracle's float64 rounded once; for + - * / sqrt that is the correctly rounded result.
+
+    Rounding twice does no harm because float64 has more than twice float32's digits: Figueroa
+    (1995), "When is double rounding innocuous?".
+    """
+    with np.errstate(over="ignore"):
+        return x.astype(dtype)
+
+
+def check_unary(backend, method: str, x: Laid) -> None:
+    expected = oracle.map1(oracle.UNARY[method], x.values)
+    actual = call(backend, method, x)
+    if method in EXACT_UNARY:
+        assert_same(actual, as_dtype(expected, x.dtype), signed_zero=method != "relu")
+    else:
+        bound = elementary_bound(method, x.values, expected, x.dtype)
+        assert_close(actual, expected, bound, x.dtype)
+
+
+@covers(*EXACT_UNARY, *BOUNDED_UNARY)
+@given(x=arrays(kinds=ALL_VALUES))
+def test_unary_agrees_with_oracle(backend, method, x):
+    check_unary(backend, method, x)
+
+
+@covers(*EXACT_UNARY, *BOUNDED_UNARY)
+def test_unary_at_special_values(backend, method):
+    for dtype in FLOATS:
+        check_unary(backend, method, Laid(special_values(dtype)))
+
+
+@covers(*EXACT_UNARY, *BOUNDED_UNARY)
+def test_unary_on_many_elements(backend, method):
+    """Enough for every path: vector bodies, their remainders, and several threads."""
+    for dtype, layout in itertools.product(FLOATS, ("contiguous", "fortran")):
+        check_unary(backend, method, Laid(3 * fill((131, 263), dtype, "normal", 5), layout))
+
+
+def check_binary(backend, method: str, a: Laid, b: Laid) -> None:
+    dtype = np.result_type(a.dtype, b.dtype)
+    expected = oracle.map2(oracle.BINARY[method], a.values, b.values)
+    actual = call(backend, method, a, b)
+    if method == "pow":
+        assert_close(actual, expected, ulps(method, expected, dtype), dtype)
+    else:
+        signed = method in ROUNDED_BINARY
+        assert_same(actual, as_dtype(expected, dtype), signed_zero=signed)
+
+
+@covers(*ROUNDED_BINARY, "pow", "maximum", "minimum")
+@given(pair=broadcastable(kinds=("integers", *ALL_VALUES)))
+def test_binary_agrees_with_oracle(backend, method, pair):
+    check_binary(backend, method, *pair)
+
+
+@covers(*ROUNDED_BINARY, "pow", "maximum", "minimum")
+def test_binary_at_special_values(backend, method):
+    for dtype in FLOATS:
+        x = special_values(dtype)
+        check_binary(backend, method, Laid(x[:, None]), Laid(x))
+
+
+@covers(*ROUNDED_BINARY, "pow", "maximum", "minimum")
+def test_binary_on_many_elements(backend, method):
+    for dtype in FLOATS:
+        a = Laid(np.abs(fill((131, 263), dtype, "normal", 7)))
+        for shape in ((131, 263), (263,), (131, 1), ()):
+            check_binary(backend, method, a, Laid(fill(shape, dtype, "normal", 8)))
+
+
+@covers(*ROUNDED_BINARY, "maximum", "minimum")
+def test_dtypes_promote(backend, method):
+    kinds = (np.bool_, np.int8, np.uint8, np.int32, np.int64, np.float32, np.float64)
+    function = getattr(np, method)
+    for first, second in itertools.product(kinds, kinds):
+        a, b = np.array([1, 0, 1], first), np.array([[1], [1]], second)
+        if method == "subtract" and first == second == np.bool_:
+            continue  # NumPy refuses to subtract booleans
+        assert_same(call(backend, method, a, b), function(a, b), signed_zero=False)
+
+
+@covers(*ROUNDED_BINARY, "pow", "maximum", "minimum")
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_python_scalar_does_not_widen(backend, method, dtype):
+    x = fill((3, 4), dtype, "integers", 3)
+    for scalar in (2, 0.5):
+        expected = getattr(np, method)(np.abs(x), scalar)
+        assert expected.dtype == dtype
+        assert_close(
+            call(backend, method, np.abs(x), scalar), expected, ulps("pow", expected, dtype), dtype
+        )
+
+
+@covers("pow")
+def test_integer_pow_is_exact(backend):
+    a, b = np.arange(-5, 6, dtype=np.int64), np.arange(5, dtype=np.int64)[:, None]
+    assert_same(call(backend, "pow", a, b), a**b)
+
+
+@covers("where")
+@given(case=broadcastable(count=3, kinds=ALL_VALUES))
+def test_where_selects_bit_for_bit(backend, case):
+    mask, a, b = case
+    condition = Laid(mask.values > 0, mask.layout)
+    shape = np.broadcast_shapes(mask.shape, a.shape, b.shape)
+    c, p, q = (np.broadcast_to(v, shape) for v in (condition.values, a.values, b.values))
+    expected = np.empty(shape, a.dtype)
+    for index in np.ndindex(shape):
+        expected[index] = p[index] if c[index] else q[index]
+    assert_same(call(backend, "where", condition, a, b), expected)
+
+
+@covers("where")
+def test_where_promotes(backend):
+    condition = np.array([True, False])
+    a, b = np.array([1, 2], np.int32), np.array([0.5, 1.5], np.float32)
+    assert_same(call(backend, "where", condition, a, b), np.where(condition, a, b))
+
+
+@covers("clip")
+@given(
+    x=arrays(kinds=ALL_VALUES),
+    low=st.sampled_from((None, -1.5, 0.0)),
+    high=st.sampled_from((None, 0.0, 2.25)),
+)
+def test_clip_keeps_nan_and_limits_the_rest(backend, x, low, high):
+    expected = x.values.copy()
+    for index in np.ndindex(x.shape):
+        if low is not None and expected[index] < low:
+            expected[index] = low
+        if high is not None and expected[index] > high:
+            expected[index] = high
+    assert_same(call(backend, "clip", x, low, high), expected, signed_zero=False)
+
+
+@covers("relu_grad")
+@given(data=st.data())
+def test_relu_grad_is_zero_where_y_is_zero(backend, data):
+    grad = data.draw(arrays(kinds=ALL_VALUES), label="grad")
+    x = data.draw(arrays(grad.shape, grad.dtype.type, ("integers", "bits")), label="x")
+    y = Laid(np.maximum(x.values, 0), x.layout)
+    expected = grad.values.copy()
+    for index in np.ndindex(grad.shape):
+        if y.values[index] == 0:
+            expected[index] = 0
+    assert_same(call(backend, "relu_grad", grad, y), expected, signed_zero=False)
+
+
+@covers("relu_grad")
+def test_relu_grad_on_many_elements(backend):
+    for dtype in FLOATS:
+        grad = fill((131, 263), dtype, "normal", 1)
+        y = np.maximum(fill((131, 263), dtype, "normal", 2), 0)
+        expected = np.where(y > 0, grad, dtype(0))
+        for layout in ("contiguous", "fortran"):
+            assert_same(call(backend, "relu_grad", Laid(grad, layout), y), expected, False)
+
+
+def check_activation(backend, method: str, x: Laid, grad: Laid, *options) -> None:
+    """leaky_relu, gelu, gelu_grad, silu_grad: a function of x, times grad if there is one."""
+    function = getattr(oracle, method)
+    with_grad = method.endswith("_grad")
+    slope = oracle.map1(lambda v: function(v, *options), x.values)
+    scale = grad.values.astype(np.float64) if with_grad else np.ones(x.shape)
+    bound = np.abs(scale) * elementary_bound(method, x.values, slope, x.dtype)
+    actual = call(backend, method, *((grad, x) if with_grad else (x,)), *options)
+    assert_close(actual, scale * slope, bound, x.dtype)
+
+
+OPTIONS = {
+    "gelu": (("none",), ("tanh",)),
+    "gelu_grad": (("none",), ("tanh",)),
+    "silu_grad": ((),),
+    "leaky_relu": ((0.01,), (0.125,), (0.2,), (0.0,)),
+}
+
+
+@covers(*OPTIONS)
+@given(data=st.data())
+def test_activations_agree_with_oracle(backend, method, data):
+    x = data.draw(arrays(kinds=ALL_VALUES), label="x")
+    if method == "leaky_relu":  # 0 * infinity is NaN in one form and 0 in the other
+        x = Laid(np.where(np.isinf(x.values), x.dtype.type(1), x.values), x.layout)
+    grad = data.draw(arrays(x.shape, x.dtype.type, ("normal", "integers")), label="grad")
+    options = data.draw(st.sampled_from(OPTIONS[method]), label="options")
+    check_activation(backend, method, x, grad, *options)
+
+
+@covers(*OPTIONS)
+def test_activations_at_special_values(backend, method):
+    for dtype, options in itertools.product(FLOATS, OPTIONS[method]):
+        if options != (0.0,):
+            x = special_values(dtype)
+            check_activation(backend, method, Laid(x), Laid(np.ones_like(x)), *options)
+
+
+@covers(*OPTIONS)
+def test_activations_on_many_elements(backend, method):
+    for dtype, options in itertools.product(FLOATS, OPTIONS[method]):
+        x, grad = (Laid(3 * fill((131, 263), dtype, "normal", s)) for s in (3, 4))
+        check_activation(backend, method, x, grad, *options)

@@ -1,0 +1,300 @@
+"""Reductions and the softmax family."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import oracle
+from tests.conformance import call, covers
+from tests.running import Approx
+from tests.strategies import BOUNDED, EXACT, FLOATS, Laid, arrays, axes_of, fill, seeds, shapes
+from tests.tolerances import assert_close, assert_same, sum_bound
+
+ALL_VALUES = ("integers", "normal", "wide", "bits")
+LARGE = ((70001,), (263, 301), (7, 10007), (10007, 7), (5, 67, 211))
+
+
+@st.composite
+def reductions(draw, kinds=BOUNDED, min_side=1):
+    """An array, axes to reduce (none of them empty), and keepdims."""
+    x = draw(arrays(shapes(min_side=min_side), kinds=kinds))
+    return x, draw(axes_of(x.values.ndim)), draw(st.booleans())
+
+
+def terms(x: np.ndarray, axis) -> int:
+    """How many elements one result is made of."""
+    axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    return int(np.prod([x.shape[a] for a in axes], dtype=np.int64))
+
+
+def summed(x: np.ndarray, axis, keepdims: bool) -> np.ndarray:
+    """Magnitudes added up, for bounds."""
+    return np.abs(x.astype(np.float64)).sum(axis=axis, keepdims=keepdims)
+
+
+@covers("sum")
+@given(case=reductions(kinds=EXACT, min_side=0))
+def test_sum_is_exact_on_exact_values(backend, case):
+    x, axis, keepdims = case
+    expected = oracle.total(x.values, axis, keepdims).astype(x.dtype)
+    assert_same(call(backend, "sum", x, axis, keepdims), expected, signed_zero=False)
+
+
+@covers("sum", "mean")
+@given(case=reductions())
+def test_sums_agree_with_oracle(backend, method, case):
+    x, axis, keepdims = case
+    function = oracle.total if method == "sum" else oracle.mean
+    n = terms(x.values, axis)
+    bound = sum_bound(summed(x.values, axis, keepdims), n, x.dtype) / (n if method == "mean" else 1)
+    actual = call(backend, method, x, axis, keepdims)
+    assert_close(actual, function(x.values, axis, keepdims), bound, x.dtype)
+
+
+@covers("sum", "mean", "var")
+@pytest.mark.parametrize("shape", LARGE, ids=str)
+def test_sums_of_many_elements(backend, method, shape):
+    """Along every axis of long, wide and deep arrays, in both memory orders."""
+    function = {"sum": np.sum, "mean": np.mean, "var": np.var}[method]
+    for dtype, layout in itertools.product(FLOATS, ("contiguous", "fortran", "reversed")):
+        x = Laid(fill(shape, dtype, "normal", 4), layout)
+        for axis in (None, *range(len(shape)), tuple(range(1, len(shape)))):
+            if method == "var":
+                bound = running_var(x.values, axis, 0, False).bound
+            else:
+                n = terms(x.values, axis)
+                bound = sum_bound(summed(x.values, axis, False), n, dtype)
+                bound = bound / (n if method == "mean" else 1)
+            expected = function(x.values.astype(np.longdouble), axis=axis).astype(np.float64)
+            assert_close(call(backend, method, x, axis), expected, bound, dtype)
+
+
+@covers("sum")
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.uint8, np.int32, np.int64])
+def test_integers_add_up_in_int64(backend, dtype):
+    x = np.full((3, 70001), np.iinfo(dtype).max if dtype != np.bool_ else True, dtype)
+    if dtype == np.int64:
+        x >>= 20  # so that the sum fits
+    for axis in (None, 0, 1):
+        expected = np.asarray(np.sum(x.astype(np.int64), axis=axis))
+        assert_same(call(backend, "sum", x, axis), expected)
+
+
+@covers("mean")
+@given(case=reductions(kinds=("constant", "integers")))
+def test_mean_of_a_power_of_two_elements_is_exact(backend, case):
+    x, axis, keepdims = case
+    if terms(x.values, axis) in (1, 2, 4, 8, 16):
+        whole = Laid(np.round(x.values), x.layout)
+        expected = oracle.mean(whole.values, axis, keepdims).astype(x.dtype)
+        assert_same(call(backend, "mean", whole, axis, keepdims), expected, signed_zero=False)
+
+
+def running_var(x: np.ndarray, axis, correction: float, keepdims: bool) -> Approx:
+    """The two-pass formula with its rounding errors."""
+    values = Approx(x, x.dtype)
+    deviation = values - values.mean(axis)
+    return (deviation * deviation).sum(axis, keepdims) / (terms(x, axis) - correction)
+
+
+@covers("var")
+@given(case=reductions(), correction=st.sampled_from((0, 1, 0.5)))
+def test_var_agrees_with_oracle(backend, case, correction):
+    x, axis, keepdims = case
+    if terms(x.values, axis) <= correction:
+        return
+    expected = oracle.var(x.values, axis, correction, keepdims)
+    bound = running_var(x.values, axis, correction, keepdims).bound
+    assert_close(call(backend, "var", x, axis, correction, keepdims), expected, bound, x.dtype)
+
+
+@covers("max", "min")
+@given(case=reductions(kinds=ALL_VALUES))
+def test_extremes_agree_with_oracle(backend, method, case):
+    x, axis, keepdims = case
+    expected = oracle.extreme(x.values, axis, keepdims, method == "max")
+    assert_same(call(backend, method, x, axis, keepdims), expected, signed_zero=False)
+
+
+@covers("max", "min", "argmax", "argmin")
+@pytest.mark.parametrize("shape", LARGE, ids=str)
+def test_extremes_of_many_elements(backend, method, shape):
+    """With ties, and with NaN in some lines; the first of equals counts."""
+    for dtype in (*FLOATS, np.int8, np.int64):
+        x = fill(shape, np.float64, "normal", 9)
+        x = np.clip(np.round(16 * x), -100, 100).astype(dtype)
+        if np.dtype(dtype).kind == "f":
+            x.reshape(-1)[x.size // 2] = np.nan
+        for axis in (None, *range(len(shape))):
+            expected = np.asarray(getattr(np, method)(x, axis=axis))
+            assert_same(call(backend, method, x, axis), expected, signed_zero=False)
+
+
+@covers("argmax", "argmin")
+@given(data=st.data())
+def test_arg_finds_the_first(backend, method, data):
+    x = data.draw(arrays(shapes(min_side=1), kinds=("integers", "constant", "bits")), label="x")
+    ndim = x.values.ndim
+    axis = data.draw(st.none() | st.integers(0, ndim - 1) if ndim else st.none(), label="axis")
+    expected = oracle.arg(x.values, axis, method == "argmax")
+    assert_same(call(backend, method, x, axis), expected)
+
+
+@st.composite
+def along_one_axis(draw, kinds=BOUNDED, count=1):
+    """Arrays of one shape with at least one axis, and an axis that is not empty."""
+    shape = draw(shapes(min_dims=1, min_side=1))
+    axis = draw(st.integers(0, len(shape) - 1))
+    if draw(st.integers(0, 5)) == 5:  # no rows at all
+        shape = tuple(n if a == axis else 0 for a, n in enumerate(shape))
+    dtype = draw(st.sampled_from(FLOATS))
+    return (*(draw(arrays(shape, dtype, kinds)) for _ in range(count)), axis)
+
+
+@covers("cumsum")
+@given(case=along_one_axis())
+def test_cumsum_agrees_with_oracle(backend, case):
+    x, axis = case
+    magnitudes = np.cumsum(np.abs(x.values.astype(np.float64)), axis)
+    bound = sum_bound(magnitudes, x.shape[axis], x.dtype)
+    assert_close(call(backend, "cumsum", x, axis), oracle.cumsum(x.values, axis), bound, x.dtype)
+
+
+@covers("cumsum")
+def test_cumsum_of_many_elements_is_exact(backend):
+    for dtype in FLOATS:
+        x = fill((41, 1009), dtype, "eighths", 2)
+        for axis in (0, 1):
+            expected = np.cumsum(x.astype(np.float64), axis).astype(dtype)
+            assert_same(call(backend, "cumsum", x, axis), expected, signed_zero=False)
+
+
+def running_softmax(x: np.ndarray, axis) -> tuple[Approx, Approx, Approx]:
+    """softmax, log_softmax and logsumexp (axis kept) with their rounding errors.
+
+    The maximum is one of the elements, so it carries no error.
+    """
+    peak = x.max(axis=axis, keepdims=True).astype(np.float64)
+    shifted = Approx(x, x.dtype) - peak
+    powers = shifted.exp()
+    total = powers.sum(axis)
+    log_total = total.log()
+    return powers / total, shifted - log_total, log_total + peak
+
+
+@covers("logsumexp")
+@given(case=reductions())
+def test_logsumexp_agrees_with_oracle(backend, case):
+    x, axis, keepdims = case
+    expected = oracle.logsumexp(x.values, axis, keepdims)
+    if not x.values.size:
+        return
+    bound = running_softmax(x.values, axis)[2].bound.reshape(expected.shape)
+    assert_close(call(backend, "logsumexp", x, axis, keepdims), expected, bound, x.dtype)
+
+
+@covers("softmax", "log_softmax")
+@given(case=along_one_axis())
+def test_softmax_agrees_with_oracle(backend, method, case):
+    x, axis = case
+    expected = getattr(oracle, method)(x.values, axis)
+    bound = 0.0
+    if x.values.size:
+        bound = running_softmax(x.values, axis)[method == "log_softmax"].bound
+    assert_close(call(backend, method, x, axis), expected, bound, x.dtype)
+
+
+@covers("softmax", "log_softmax", "logsumexp")
+@pytest.mark.parametrize("shape", LARGE, ids=str)
+def test_softmax_of_many_elements(backend, method, shape):
+    position = ("softmax", "log_softmax", "logsumexp").index(method)
+    for dtype, layout in itertools.product(FLOATS, ("contiguous", "fortran")):
+        x = Laid(fill(shape, dtype, "normal", 6), layout)
+        for axis in range(len(shape)):
+            running = running_softmax(x.values, axis)[position]
+            expected, bound = running.value, running.bound
+            if method == "logsumexp":
+                expected, bound = expected.squeeze(axis), bound.squeeze(axis)
+            assert_close(call(backend, method, x, axis), expected, bound, dtype)
+
+
+INF = float("inf")
+
+
+@covers("softmax", "log_softmax", "logsumexp")
+def test_softmax_of_large_and_infinite_values(backend, method):
+    """Nothing overflows on the way, -inf has probability 0, and NaN spreads in its own row."""
+    rows = [[1e30, 0.0, -1e30], [-1e30, -1e30, -1e30], [-INF, 0.0, 0.0], [np.nan, 0.0, -INF]]
+    log2 = np.log(2.0)
+    expected = {
+        "softmax": [[1, 0, 0], [1 / 3] * 3, [0, 0.5, 0.5], [np.nan] * 3],
+        "log_softmax": [[0, -1e30, -2e30], [-np.log(3)] * 3, [-INF, -log2, -log2], [np.nan] * 3],
+        "logsumexp": [1e30, -1e30, log2, np.nan],
+    }[method]
+    for dtype in FLOATS:
+        x = np.array(rows, dtype)
+        running = running_softmax(x[:3].clip(-1e30), 1)
+        position = ("softmax", "log_softmax", "logsumexp").index(method)
+        bound = running[position].bound
+        bound = np.concatenate([bound, bound[:1]])
+        want = np.array(expected, dtype).astype(np.float64)
+        bound = bound[:, 0] if method == "logsumexp" else bound
+        assert_close(call(backend, method, x, 1), want, bound, dtype)
+
+
+@covers("logsumexp")
+def test_logsumexp_of_infinities_is_infinite(backend):
+    """log(0) where every term is e^-inf, as a fully masked row has it."""
+    for dtype in FLOATS:
+        x = np.array([[-INF, -INF], [INF, 0.0], [INF, -INF]], dtype)
+        expected = np.array([-INF, INF, INF], dtype)
+        assert_same(call(backend, "logsumexp", x, 1), expected)
+
+
+def running_softmax_grad(method: str, grad: np.ndarray, y: np.ndarray, axis: int) -> Approx:
+    g, p = Approx(grad, grad.dtype), Approx(y, y.dtype)
+    if method == "softmax_grad":
+        return p * g - p * (g * p).sum(axis)
+    return g - p.exp() * g.sum(axis)
+
+
+@covers("softmax_grad", "log_softmax_grad")
+@given(case=along_one_axis(kinds=("integers", "normal", "constant"), count=2))
+def test_softmax_grads_agree_with_oracle(backend, method, case):
+    grad, x, axis = case
+    forward = oracle.softmax if method == "softmax_grad" else oracle.log_softmax
+    y = Laid(forward(x.values, axis).astype(x.dtype), grad.layout)
+    expected = getattr(oracle, method)(grad.values, y.values, axis)
+    if grad.layout == "broadcast":
+        y = Laid(y.values)
+    bound = running_softmax_grad(method, grad.values, y.values, axis).bound
+    assert_close(call(backend, method, grad, y, axis), expected, bound, x.dtype)
+
+
+@covers("softmax_grad", "log_softmax_grad")
+@pytest.mark.parametrize("shape", LARGE, ids=str)
+def test_softmax_grads_of_many_elements(backend, method, shape):
+    for dtype in FLOATS:
+        grad = fill(shape, dtype, "normal", 1)
+        for axis in range(len(shape)):
+            softmax, log_softmax, _ = running_softmax(fill(shape, dtype, "normal", 2), axis)
+            y = (softmax if method == "softmax_grad" else log_softmax).value.astype(dtype)
+            running = running_softmax_grad(method, grad, y, axis)
+            assert_close(call(backend, method, grad, y, axis), running.value, running.bound, dtype)
+
+
+@covers("sum", "mean", "max", "min")
+@given(seed=seeds)
+def test_nan_reaches_exactly_its_own_result(backend, method, seed):
+    rng = np.random.Generator(np.random.PCG64(seed))
+    x = rng.integers(-3, 4, (3, 4, 5)).astype(np.float32)
+    x[tuple(rng.integers(0, n) for n in x.shape)] = np.nan
+    for axis in (None, 0, 1, 2, (0, 2)):
+        function = {"sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min}[method]
+        expected = np.isnan(function(x, axis=axis))
+        assert np.array_equal(np.isnan(call(backend, method, x, axis)), expected)

@@ -1,0 +1,122 @@
+"""What makes a test a conformance case: `covers` says of which methods, `call` runs one strictly.
+
+A case is a function of a backend (and of `method`, if it covers several in the same way). It needs
+nothing from pytest, so that anything that holds a backend can run the collected CASES.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+
+from backends import Backend
+
+from .strategies import Laid
+
+Case = TypeVar("Case", bound=Callable[..., None])
+
+CASES: dict[str, list[Callable[..., None]]] = {}
+
+# Results of these may be views of their arguments, because NumPy's would be.
+VIEWS = frozenset({"asarray", "to_numpy", "reshape", "transpose", "broadcast_to", "getitem"})
+
+
+def contract_methods() -> list[str]:
+    """Every method that the contract asks a backend for, in its order.
+
+    >>> contract_methods()[:3]
+    ['asarray', 'to_numpy', 'is_array']
+    """
+    return [
+        name
+        for name, value in vars(Backend).items()
+        if inspect.isfunction(value) and not name.startswith("_")
+    ]
+
+
+def covers(*methods: str) -> Callable[[Case], Case]:
+    """Register a test as a conformance case of these methods of the contract."""
+    unknown = set(methods) - set(contract_methods())
+    if unknown or not methods:
+        raise ValueError(f"the contract has no method {sorted(unknown)}")
+
+    def register(case: Case) -> Case:
+        case.methods = methods  # type: ignore[attr-defined]
+        for method in methods:
+            CASES.setdefault(method, []).append(case)
+        return case
+
+    return register
+
+
+def _native(backend: Backend, argument: Any, made: list[tuple[Any, np.ndarray]]) -> Any:
+    """The argument with every host array in it moved to the backend; `made` remembers values."""
+    if isinstance(argument, (tuple, list)):
+        return type(argument)(_native(backend, a, made) for a in argument)
+    if isinstance(argument, np.ndarray):
+        argument = Laid(argument)
+    if isinstance(argument, Laid):
+        native = argument.on(backend)
+        made.append((native, argument.values))
+        return native
+    return argument
+
+
+def _unchanged(native: Any, values: np.ndarray, backend: Backend) -> bool:
+    now = np.asarray(backend.to_numpy(native))
+    return now.dtype == values.dtype and now.tobytes() == values.tobytes()
+
+
+def _host(backend: Backend, method: str, result: Any, made: list[tuple[Any, np.ndarray]]) -> Any:
+    if isinstance(result, tuple):
+        return tuple(_host(backend, method, r, made) for r in result)
+    assert backend.is_array(result), f"{method} returned {type(result).__name__}, not an array"
+    if isinstance(result, np.ndarray) and method not in VIEWS:
+        shared = any(np.shares_memory(result, native) for native, _ in made)
+        assert not shared, f"{method} returned a view of its argument"
+    return np.array(backend.to_numpy(result))
+
+
+def call(backend: Backend, method: str, *args: Any, **options: Any) -> Any:
+    """backend.method(*args) with host arrays and Laid as arguments, and host arrays as results.
+
+    Fails if a result is not a native array or shares memory with an argument where it should not,
+    or if an argument changed by a single bit.
+    """
+    made: list[tuple[Any, np.ndarray]] = []
+    native = [_native(backend, a, made) for a in args]
+    result = getattr(backend, method)(*native, **options)
+    host = _host(backend, method, result, made)
+    for array, values in made:
+        assert _unchanged(array, values, backend), f"{method} modified an argument"
+    return host
+
+
+def call_in_place(
+    backend: Backend, method: str, *args: Any, changes: tuple[int, ...]
+) -> list[np.ndarray | None]:
+    """Like `call`, for a method that writes to the arguments at the positions `changes`.
+
+    Returns what these hold afterwards; an argument that is None stays None.
+    """
+    natives, records = [], []
+    for argument in args:
+        made: list[tuple[Any, np.ndarray]] = []
+        natives.append(_native(backend, argument, made))
+        records.append(made)
+    assert getattr(backend, method)(*natives) is None, f"{method} works in place: no result"
+    for position, made in enumerate(records):
+        for array, values in made if position not in changes else ():
+            assert _unchanged(array, values, backend), f"{method} modified argument {position}"
+    return [None if natives[i] is None else np.array(backend.to_numpy(natives[i])) for i in changes]
+
+
+def parameter_sets(case: Callable[..., None]) -> Iterator[dict[str, str]]:
+    """The keyword arguments, besides the backend, with which a case is to be run."""
+    if "method" in inspect.signature(case).parameters:
+        yield from ({"method": method} for method in case.methods)  # type: ignore[attr-defined]
+    else:
+        yield {}

@@ -1,0 +1,104 @@
+"""The backends under test, Hypothesis profiles, and the line that says what hardware was missing.
+
+MINIDL_TEST_LEVEL       quick, default or full: how many examples each property gets
+MINIDL_TEST_BACKENDS    further backends to test, comma separated (a third party's, by entry point)
+MINIDL_REQUIRE_BACKENDS backends that must start: one that does not is a failure, not a skip
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+from functools import cache
+
+# Before anything imports Numba: enough threads for a race to show, few enough for two test workers.
+os.environ.setdefault("NUMBA_NUM_THREADS", "2")
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import backends
+from backends import Backend, BackendUnavailable
+
+STAND_IN = "cupy-standin"
+
+# derandomize: the same examples on every machine and backend; failures are never lost to chance.
+# The health checks that are off measure time, which on a shared machine measures the neighbours.
+_slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
+for _level, _examples in {"quick": 8, "default": 25, "full": 300}.items():
+    settings.register_profile(
+        _level,
+        max_examples=_examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=_slow,
+        print_blob=False,
+    )
+settings.load_profile(os.environ.get("MINIDL_TEST_LEVEL", "default"))
+
+
+def _listed(variable: str) -> list[str]:
+    return [name for name in os.environ.get(variable, "").split(",") if name]
+
+
+@cache
+def _has_gpu() -> bool:
+    """Whether this machine has an NVIDIA driver: without one there is no reason to import CuPy."""
+    for library in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def _required() -> list[str]:
+    return _listed("MINIDL_REQUIRE_BACKENDS")
+
+
+def backend_names() -> list[str]:
+    """What the suite is run on; real CuPy only where there is a GPU to run it on."""
+    found = ["numpy", "numba", STAND_IN]
+    if _has_gpu() or "cupy" in _required():
+        found.append("cupy")
+    return list(dict.fromkeys([*found, *_listed("MINIDL_TEST_BACKENDS"), *_required()]))
+
+
+def start(name: str) -> Backend:
+    """The backend called name, or BackendUnavailable."""
+    if name != STAND_IN:
+        return backends.get(name)
+    if importlib.util.find_spec("tests.cupy_standin") is None:
+        raise BackendUnavailable("the stand-in for CuPy, tests/cupy_standin, is not here")
+    from tests import cupy_standin
+
+    return cupy_standin.backend()
+
+
+@pytest.fixture(scope="session", params=backend_names())
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each backend that can run here; another is skipped with its reason, or fails if required."""
+    name = request.param
+    try:
+        return start(name)
+    except BackendUnavailable as error:
+        if name in _required():
+            pytest.fail(f"backend {name!r} is required here and does not start: {error}")
+        pytest.skip(f"backend {name!r}: {error}")
+
+
+@pytest.fixture(scope="session")
+def reference() -> Backend:
+    """The NumPy backend, to which exact results are compared bit for bit."""
+    return backends.get("numpy")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A green run on the stand-in must not read as a run on a GPU."""
+    if "cupy" not in backend_names():
+        terminalreporter.write_line(
+            "CuPy backend: not run on hardware (no GPU here); its Python ran on the stand-in"
+        )

@@ -1,0 +1,79 @@
+"""One step of each optimizer on Python floats; returns the new state instead of writing in place.
+
+The update rules are those of the papers: Sutskever et al. (2013) for momentum, Hinton's lecture 6e
+for RMSprop, Duchi et al. (2011) for Adagrad, Kingma & Ba (2015) for Adam, Loshchilov & Hutter
+(2019) for AdamW, with PyTorch's placement of eps, dampening and weight decay.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def _each(function, *arrays) -> list[np.ndarray]:
+    rows = [function(*(float(a[i]) for a in arrays)) for i in range(len(arrays[0]))]
+    count = len(rows[0]) if rows else len(arrays)
+    return [np.array([row[k] for row in rows], np.float64) for k in range(count)]
+
+
+def sgd_step(
+    param, grad, velocity, lr, momentum, dampening, weight_decay, nesterov, first
+) -> list[np.ndarray]:
+    """-> [param] or [param, velocity]."""
+
+    def one(p: float, g: float, v: float = 0.0) -> tuple[float, ...]:
+        g = g + weight_decay * p
+        if velocity is None:
+            return (p - lr * g,)
+        v = g if first else momentum * v + (1 - dampening) * g
+        return p - lr * (g + momentum * v if nesterov else v), v
+
+    return _each(one, param, grad, *([] if velocity is None else [velocity]))
+
+
+def rmsprop_step(
+    param, grad, square, velocity, lr, alpha, eps, weight_decay, momentum
+) -> list[np.ndarray]:
+    """-> [param, square] or [param, square, velocity]."""
+
+    def one(p: float, g: float, s: float, v: float = 0.0) -> tuple[float, ...]:
+        g = g + weight_decay * p
+        s = alpha * s + (1 - alpha) * g * g
+        step = g / (math.sqrt(s) + eps)
+        if velocity is None:
+            return p - lr * step, s
+        v = momentum * v + step
+        return p - lr * v, s, v
+
+    return _each(one, param, grad, square, *([] if velocity is None else [velocity]))
+
+
+def adagrad_step(param, grad, square, lr, eps, weight_decay) -> list[np.ndarray]:
+    """-> [param, square]."""
+
+    def one(p: float, g: float, s: float) -> tuple[float, ...]:
+        g = g + weight_decay * p
+        s = s + g * g
+        return p - lr * g / (math.sqrt(s) + eps), s
+
+    return _each(one, param, grad, square)
+
+
+def adam_step(
+    param, grad, mean, square, step, lr, beta1, beta2, eps, weight_decay, decoupled
+) -> list[np.ndarray]:
+    """-> [param, mean, square]."""
+
+    def one(p: float, g: float, m: float, s: float) -> tuple[float, ...]:
+        if decoupled:
+            p = p - lr * weight_decay * p
+        else:
+            g = g + weight_decay * p
+        m = beta1 * m + (1 - beta1) * g
+        s = beta2 * s + (1 - beta2) * g * g
+        m_hat, s_hat = m / (1 - beta1**step), s / (1 - beta2**step)
+        return p - lr * m_hat / (math.sqrt(s_hat) + eps), m, s
+
+    return _each(one, param, grad, mean, square)

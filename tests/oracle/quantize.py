@@ -1,0 +1,51 @@
+"""Quantization and integer convolution in Python integers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .conv import _triples, output_size
+from .products import wrap32
+
+
+def quantize(x, scale, zero_point, low, high, dtype) -> np.ndarray:
+    """The division rounds in x's dtype; Python's round() then rounds half to even."""
+    shape = x.shape
+    scale, zero_point = np.broadcast_to(scale, shape), np.broadcast_to(zero_point, shape)
+    q = np.empty(shape, dtype)
+    for index in np.ndindex(shape):
+        with np.errstate(over="ignore", invalid="ignore"):
+            ratio = float(x[index] / scale[index])
+        zero = int(zero_point[index])
+        if math.isnan(ratio):
+            q[index] = zero
+        elif math.isinf(ratio):
+            q[index] = high if ratio > 0 else low
+        else:
+            q[index] = min(max(round(ratio) + zero, low), high)
+    return q
+
+
+def dequantize(q, scale, zero_point) -> np.ndarray:
+    """A whole number times a scale: one rounding, in scale's dtype."""
+    shape = np.broadcast_shapes(q.shape, scale.shape, zero_point.shape)
+    q, scale, zero_point = (np.broadcast_to(a, shape) for a in (q, scale, zero_point))
+    y = np.empty(shape, scale.dtype)
+    for index in np.ndindex(shape):
+        y[index] = scale.dtype.type(int(q[index]) - int(zero_point[index])) * scale[index]
+    return y
+
+
+def int8_conv2d(x, weight, pad_value, stride, padding, dilation, groups) -> np.ndarray:
+    """Frame x with pad_value, then add up an unpadded convolution in Python integers."""
+    (top, left), (n, c, height, width) = padding, x.shape
+    framed = np.full((n, c, height + 2 * top, width + 2 * left), pad_value, object)
+    framed[:, :, top : top + height, left : left + width] = x.astype(object)
+    weight = weight.astype(object)
+    sizes = zip(framed.shape[2:], weight.shape[2:], stride, (0, 0), dilation, strict=True)
+    y = np.zeros((n, weight.shape[0], *(output_size(*s) for s in sizes)), object)
+    for out, source, tap in _triples(framed.shape, weight.shape, stride, (0, 0), dilation, groups):
+        y[out] += framed[source] * weight[tap]
+    return wrap32(y)
