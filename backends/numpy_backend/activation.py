@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cache
-
-import numpy as np
-from numpy.polynomial import Chebyshev, Polynomial
 
 from ..interface import Array
 from .common import Common, quiet
@@ -16,21 +12,34 @@ SQRT_2_PI = math.sqrt(2 / math.pi)
 GELU_CUBIC = 0.044715  # Hendrycks & Gimpel (2016), section 2
 FAR = 800  # e^-800 is 0 in float64: beyond it silu and gelu have reached their limits
 
+# 2 / sqrt(pi) times the sum of (-1)^k x^2k / (k! (2k + 1)): 18 terms are enough up to x = 1.
+ERF_SERIES = [
+    2 / math.sqrt(math.pi) * (-1) ** k / (math.factorial(k) * (2 * k + 1)) for k in range(18)
+]
+# e^(x^2) erfc(x) on [1, 6] as a polynomial in s = 14.4 / (x + 3) - 2.6, which runs over [-1, 1]:
+# it meets the function at the 15 Chebyshev points, computed with 60 digits. Absolute error 1e-16.
+ERFC_SCALED = [
+    0.20798329133342885, 0.15436117429436919, 0.04969844540339464, 0.012713147695692198,
+    0.002479314697078186, 0.0003316029605764125, 1.9563583246137112e-05, -2.4255574719050315e-06,
+    -5.541274478467714e-07, 4.526700764248741e-09, 1.1339538061744706e-08, 2.6381508985080735e-10,
+    -2.571511429603255e-10, -6.047405945991704e-12, 6.0857915906870915e-12,
+]  # fmt: skip
+
 
 class Activation(Common):
     """Every formula holds for large |x|, infinity and NaN, without overflow on the way."""
 
     @quiet
     def erf(self, x: Array) -> Array:
-        """In float64: x * p(x^2) up to |x| = 1, else 1 - exp(q(1 / |x|) - x^2)."""
+        """In float64: up to |x| = 1 the series, Abramowitz & Stegun 7.1.5; else 1 - e^-x^2 q(s)."""
         xp = self.xp
         size = xp.asarray(xp.minimum(xp.abs(x), 6), dtype=xp.float64)  # erf(6) rounds to 1
-        near, far = erf_polynomials()
+        y = xp.asarray(size * _horner(ERF_SERIES, size * size))
         large = size > 1
-        y = xp.asarray(size * _horner(near, size * size))
         size = size[large]
-        y[large] = 1 - xp.exp(_horner(far, 1 / size) - size * size)
-        return xp.copysign(y, x, out=y).astype(x.dtype)
+        y[large] = 1 - xp.exp(-size * size) * _horner(ERFC_SCALED, 14.4 / (size + 3) - 2.6)
+        y = xp.copysign(y, x, out=y)
+        return y.astype(x.dtype, copy=False) if x.dtype.kind == "f" else y
 
     @quiet
     def sigmoid(self, x: Array) -> Array:
@@ -90,28 +99,10 @@ class Activation(Common):
         return 0.5 * (1 + self.erf(self._array(x * SQRT_HALF)))
 
 
-@cache
-def erf_polynomials() -> tuple[list[float], list[float]]:
-    """Coefficients of p and q in `erf`, highest power first.
-
-    p interpolates erf(x) / x in x^2 on [0, 1], q interpolates log(erfc(x)) + x^2 in 1 / x on
-    [1, 6], both at Chebyshev points, from the accurate scalar functions of Python's `math`.
-    """
-
-    def near(squares: np.ndarray) -> np.ndarray:
-        return np.array([math.erf(x) / x for x in np.sqrt(squares)])
-
-    def far(inverses: np.ndarray) -> np.ndarray:
-        return np.array([math.log(math.erfc(1 / t)) + 1 / t**2 for t in inverses])
-
-    p = Chebyshev.interpolate(near, 11, (0, 1)).convert(kind=Polynomial)
-    q = Chebyshev.interpolate(far, 18, (1 / 6, 1)).convert(kind=Polynomial)
-    return p.coef[::-1].tolist(), q.coef[::-1].tolist()
-
-
 def _horner(coefficients: list[float], x: Array) -> Array:
-    y = coefficients[0] * x + coefficients[1]
-    for coefficient in coefficients[2:]:
+    """The polynomial with these coefficients, lowest power first."""
+    y = coefficients[-1] * x + coefficients[-2]
+    for coefficient in coefficients[-3::-1]:
         y *= x
         y += coefficient
     return y

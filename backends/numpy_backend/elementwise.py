@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from ..interface import Array
-from .common import Common, quiet
+from .common import Common
 
 
 class Elementwise(Common):
     """One universal function each; broadcasting and promotion are the library's own."""
 
-    @quiet
     def add(self, a: Array, b: Array) -> Array:
-        return self._array(self.xp.add(a, b))
+        return self._ufunc(self.xp.add, a, b)
 
-    @quiet
     def subtract(self, a: Array, b: Array) -> Array:
-        return self._array(self.xp.subtract(a, b))
+        return self._ufunc(self.xp.subtract, a, b)
 
-    @quiet
     def multiply(self, a: Array, b: Array) -> Array:
-        return self._array(self.xp.multiply(a, b))
+        return self._ufunc(self.xp.multiply, a, b)
 
-    @quiet
     def divide(self, a: Array, b: Array) -> Array:
-        return self._array(self.xp.divide(a, b))
+        return self._ufunc(self.xp.divide, a, b)
 
-    @quiet
     def pow(self, a: Array, b: Array) -> Array:
-        return self._array(self.xp.power(a, b))
+        return self._ufunc(self.xp.power, a, b)
 
     def maximum(self, a: Array, b: Array) -> Array:
         return self._array(self.xp.maximum(a, b))
@@ -54,25 +49,20 @@ class Elementwise(Common):
     def sign(self, x: Array) -> Array:
         return self._array(self.xp.sign(x))
 
-    @quiet
     def exp(self, x: Array) -> Array:
-        return self._array(self.xp.exp(x))
+        return self._ufunc(self.xp.exp, x)
 
-    @quiet
     def log(self, x: Array) -> Array:
-        return self._array(self.xp.log(x))
+        return self._ufunc(self.xp.log, x)
 
-    @quiet
     def sqrt(self, x: Array) -> Array:
-        return self._array(self.xp.sqrt(x))
+        return self._ufunc(self.xp.sqrt, x)
 
-    @quiet
     def sin(self, x: Array) -> Array:
-        return self._array(self.xp.sin(x))
+        return self._ufunc(self.xp.sin, x)
 
-    @quiet
     def cos(self, x: Array) -> Array:
-        return self._array(self.xp.cos(x))
+        return self._ufunc(self.xp.cos, x)
 
     def tanh(self, x: Array) -> Array:
         return self._array(self.xp.tanh(x))
