@@ -145,8 +145,8 @@ class Function:
                 return like.linked(value, edge)
         if value.dtype.kind == "f":
             raise GraphError(
-                f"{self.name} saved {name!r}, which is neither an input nor the result, so its "
-                "gradient cannot be differentiated again. Save inputs, or give the operation a `definition`."
+                f"{self.name} saved {name!r}, neither an input nor the result, so its gradient "
+                "cannot be differentiated again. Save inputs, or give the operation a `definition`."
             )
         return like.linked(value, None)
 
