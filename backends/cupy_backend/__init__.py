@@ -1,0 +1,30 @@
+"""Arrays on an NVIDIA GPU through CuPy: the reference's formulas, and kernels where CuPy is slow.
+
+Importing this package does not import CuPy; making a `CupyBackend` does. README.md says what runs
+where, and what has been run on hardware.
+"""
+
+from __future__ import annotations
+
+from .arrays import Arrays
+from .convolution import Convolution
+from .indexing import Indexing
+from .integers import Integers
+from .losses import Losses
+from .normalization import Normalization
+from .optimizers import Optimizers
+from .pooling import Pooling
+from .random import Random
+
+__all__ = ["CupyBackend"]
+
+
+class CupyBackend(
+    Arrays, Indexing, Convolution, Pooling, Normalization, Losses, Random, Integers, Optimizers
+):
+    """All of the contract on CuPy arrays.
+
+    Raises: BackendUnavailable if CuPy is not installed or no GPU can be used.
+    """
+
+    name = "cupy"

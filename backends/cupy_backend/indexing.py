@@ -1,0 +1,60 @@
+"""Scatter-add that gives the same bits on every run: a stable sort instead of atomics."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..interface import Array
+from .common import Common
+from .kernels import C_TYPES, over_items
+
+
+class Indexing(Common):
+    """Float atomics would be faster, but add in whatever order threads arrive."""
+
+    def _scatter_add(self, target: Array, index: Any, values: Array) -> None:
+        """Any index, by way of the flat positions that it selects."""
+        xp = self.xp
+        if target.dtype not in C_TYPES:
+            xp.add.at(target, index, values)
+            return
+        positions = xp.arange(target.size).reshape(target.shape)[index]
+        values = xp.broadcast_to(values, positions.shape)
+        flat = self._dense(target, target.dtype).reshape(-1)
+        self._scatter_rows(flat.reshape(1, -1, 1), positions.reshape(-1), values)
+        if not target.flags.c_contiguous:  # `flat` was a copy
+            target[...] = flat.reshape(target.shape)
+
+    def index_add(self, x: Array, axis: int, index: Array, source: Array) -> Array:
+        if x.dtype not in C_TYPES:
+            return super().index_add(x, axis, index, source)
+        y = x.copy()
+        outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
+        self._scatter_rows(y.reshape(outer, x.shape[axis], inner), index, source)
+        return y
+
+    def embedding_grad(self, grad: Array, index: Array, rows: int) -> Array:
+        if grad.dtype not in C_TYPES:
+            return super().embedding_grad(grad, index, rows)
+        y = self.xp.zeros((rows, grad.shape[-1]), grad.dtype)
+        self._scatter_rows(y.reshape(1, rows, -1), index.reshape(-1), grad)
+        return y
+
+    def _scatter_rows(self, out: Array, index: Array, source: Array) -> None:
+        """In place: out[:, index[k]] += source[:, k]; out (outer, R, inner), index (count,).
+
+        The sort runs on the GPU: the launch depends on the length of the index, not on its values.
+        """
+        outer, rows, inner = out.shape
+        if out.size == 0 or index.size == 0:
+            return
+        index = self._dense(index, np.dtype(np.int64)) % rows  # -1 is the last row, as in NumPy
+        order = self.xp.argsort(index)  # CuPy's sort is stable
+        source = self._dense(source, out.dtype)
+        args = [out, source, index[order], self._dense(order, np.dtype(np.int64))]
+        sizes = [np.int64(n) for n in (outer, rows, index.size, inner)]
+        grid = over_items(out.size)
+        self._kernels.launch("indexing.cu", "scatter_add", out.dtype, grid, [*args, *sizes])
