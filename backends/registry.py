@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 
 from .errors import BackendError, BackendUnavailable, UnknownBackend
 from .interface import Backend
@@ -49,6 +48,8 @@ def _third_party() -> dict[str, Factory]:
     """Entry points of installed packages; reading them takes tens of milliseconds, so only if
     needed.
     """
+    from importlib.metadata import entry_points  # here, since importing it takes 20 ms
+
     return {e.name: _lazy(e.module, e.attr) for e in entry_points(group=ENTRY_POINT_GROUP)}
 
 
