@@ -43,10 +43,9 @@ class Activation(Common):
 
     @quiet
     def sigmoid(self, x: Array) -> Array:
-        """1 / (1 + e^-x) = e^x / (1 + e^x): the form whose exponent is negative."""
+        """1 / (1 + e^-x) for x > 0, else e^x / (1 + e^x): no exponent is positive."""
         xp = self.xp
-        e = xp.exp(-xp.abs(x))
-        return self._array(xp.where(x < 0, e, 1) / (1 + e))
+        return self._array(xp.exp(xp.minimum(x, 0)) / (1 + xp.exp(-xp.abs(x))))
 
     @quiet
     def softplus(self, x: Array) -> Array:
@@ -58,11 +57,12 @@ class Activation(Common):
         return self._array(self.xp.maximum(x, 0))
 
     def relu_grad(self, grad: Array, y: Array) -> Array:
-        return self._array(self.xp.where(y <= 0, 0, grad))
+        return self._keep(grad, ~(y <= 0))  # NaN is not <= 0
 
     @quiet
     def leaky_relu(self, x: Array, slope: float) -> Array:
-        return self._array(self.xp.where(x > 0, x, slope * x))
+        xp = self.xp
+        return self._array(xp.maximum(x, 0) + slope * xp.minimum(x, 0))
 
     @quiet
     def silu(self, x: Array) -> Array:

@@ -45,6 +45,14 @@ class Common(Backend):
         """function(*operands) as an array, without warnings."""
         return self._array(_quiet.run(function, *operands))
 
+    def _keep(self, x: Array, mask: Array) -> Array:
+        """x where mask holds, else 0: its bits times 1 or 0, which infinity and NaN pass too.
+
+        `where` would do, but it branches: on a random mask it takes eight times as long.
+        """
+        bits = self.xp.dtype(f"i{x.dtype.itemsize}")
+        return self._array((x.view(bits) * mask).view(x.dtype))
+
     def _scatter_add(self, target: Array, index: Any, values: Array) -> None:
         """In place: target[index] += values, in which an index that occurs twice counts twice."""
         np.add.at(target, index, values)

@@ -22,19 +22,34 @@ class Pool(Windows):
         lowest = -math.inf if x.dtype.kind == "f" else xp.iinfo(x.dtype).min
         x = self._frame(x, padding, lowest)
         out = out_size(x.shape[2:], kernel, stride, DENSE)
-        windows = [(i, j, x[tap]) for i, j, tap in taps(kernel, stride, DENSE, out)]
-        y = windows[0][2].copy()
-        for _, _, candidate in windows[1:]:
+        candidates = [x[tap].copy() for _, _, tap in taps(kernel, stride, DENSE, out)]
+        y = candidates[0].copy()
+        for candidate in candidates[1:]:
             xp.maximum(y, candidate, out=y)
-        index = xp.empty(y.shape, xp.int64)
+        first = self._first_hit(candidates, y)
         top = xp.arange(out[0]).reshape(-1, 1) * stride[0] - padding[0]
         left = xp.arange(out[1]) * stride[1] - padding[1]
-        for i, j, candidate in reversed(windows):  # so that the first of equals is written last
-            # Padding wins only where all is -inf; then tap (0, 0) does, and is clamped into x.
-            position = xp.maximum(top + i, 0) * width + xp.maximum(left + j, 0)
-            hit = (candidate == y) | (candidate != candidate)  # a NaN differs from itself
-            xp.copyto(index, position, where=hit)
+        offsets = xp.arange(kernel[0]).reshape(-1, 1) * width + xp.arange(kernel[1])
+        index = xp.take(offsets.reshape(-1), first)
+        index += top * width + left
+        if padding != (
+            0,
+            0,
+        ):  # tap 0 lies in it and wins if all is -inf: then name the first element
+            inside = xp.maximum(top, 0) * width + xp.maximum(left, 0)
+            index = xp.where(first == 0, inside, index)
         return y, index
+
+    def _first_hit(self, candidates: list[Array], y: Array) -> Array:
+        """The number of the first candidate that equals the maximum y, or is NaN."""
+        xp = self.xp
+        first = xp.zeros(y.shape, xp.uint8 if len(candidates) <= 256 else xp.int32)
+        missing = xp.ones(y.shape, bool)
+        for candidate in candidates[:-1]:
+            missing &= candidate != y
+            missing &= candidate == candidate  # only NaN differs from itself
+            first += missing
+        return first
 
     @quiet
     def max_pool2d_grad(self, grad: Array, index: Array, shape: Shape) -> Array:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 
 from ..interface import Array, DType, Shape
-from .common import Common
+from .common import Common, quiet
 
 MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
 KEY_STEPS = 0x9E3779B9, 0xBB67AE85  # golden ratio and sqrt(3) - 1
@@ -37,24 +37,24 @@ class Random(Common):
         words = xp.empty((blocks, 4), xp.uint32)
         for start in range(0, blocks, CHUNK):
             part = words[start : start + CHUNK]
-            first = (counter + start) & (2**64 - 1)
-            block = xp.arange(part.shape[0], dtype=xp.uint64) + first  # wraps at 2^64
-            zero = xp.zeros_like(block)
-            state = [block & MASK, block >> 32, zero, zero]
-            for i, word in enumerate(self._philox_block(state, (seed & MASK, seed >> 32 & MASK))):
-                part[:, i] = word
+            number = xp.arange(part.shape[0], dtype=xp.uint64)
+            number += (counter + start) % 2**64  # and wraps there
+            zero = xp.zeros_like(number)
+            even, odd = xp.stack([number & MASK, zero]), xp.stack([number >> 32, zero])
+            even, odd = self._philox_rounds(even, odd, (seed & MASK, seed >> 32))
+            part[:, 0::2], part[:, 1::2] = even.T, odd.T
         return words.reshape(-1)[:count]
 
-    def _philox_block(self, state: list[Array], key: tuple[int, int]) -> list[Array]:
-        """Ten rounds on four arrays of words, each word in a uint64."""
-        c0, c1, c2, c3 = state
-        k0, k1 = key
-        for _ in range(ROUNDS):
-            p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
-            c0, c1 = (p1 >> 32) ^ c1 ^ k0, p1 & MASK
-            c2, c3 = (p0 >> 32) ^ c3 ^ k1, p0 & MASK
-            k0, k1 = (k0 + KEY_STEPS[0]) & MASK, (k1 + KEY_STEPS[1]) & MASK
-        return [c0, c1, c2, c3]
+    def _philox_rounds(self, even: Array, odd: Array, key: tuple[int, int]) -> tuple[Array, Array]:
+        """Words 0 and 2, and words 1 and 3, of n blocks: (2, n) uint64 each, and so returned."""
+        xp = self.xp
+        multipliers = xp.asarray([[m] for m in MULTIPLIERS], dtype=xp.uint64)
+        for i in range(ROUNDS):
+            keys = [[(k + i * step) & MASK] for k, step in zip(key, KEY_STEPS, strict=True)]
+            product = (even * multipliers)[::-1]
+            even = (product >> 32) ^ odd ^ xp.asarray(keys, dtype=xp.uint64)
+            odd = product & MASK
+        return even, odd
 
     def uniform(self, seed: int, counter: int, shape: Shape, dtype: DType) -> Array:
         words = self.philox(seed, counter, math.prod(shape)) >> 8  # 24 bits fit a float32
@@ -95,14 +95,16 @@ class Random(Common):
         cos, sin = xp.where(odd, sin, cos), xp.where(odd, cos, sin)
         return xp.where(quarter + 1 & 2 == 2, -cos, cos), xp.where(quarter & 2 == 2, -sin, sin)
 
+    @quiet
     def dropout(self, x: Array, p: float, seed: int, counter: int) -> tuple[Array, Array]:
         """Srivastava et al. (2014), section 10: scaled in training, not in use."""
         xp = self.xp
-        words = self.philox(seed, counter, math.prod(x.shape)).reshape(x.shape)
-        if p >= 1:
-            return xp.zeros_like(x), xp.zeros(x.shape, bool)
-        mask = words >= min(math.ceil(p * 2**32), MASK)
-        return xp.where(mask, x * (1 / (1 - p)), 0), mask
+        threshold = math.ceil(p * 2**32)
+        if threshold > MASK:
+            return xp.zeros(x.shape, x.dtype), xp.zeros(x.shape, bool)
+        words = self.philox(seed, counter, math.prod(x.shape))
+        mask = (words >= threshold).reshape(x.shape)
+        return self._keep(self._array(x * (1 / (1 - p))), mask), mask
 
 
 def _series(terms: list[float], x: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from ..interface import Array, Axes
 from .common import Common, quiet
@@ -13,22 +14,21 @@ class Reduce(Common):
 
     @quiet
     def sum(self, x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
-        dtype = self.xp.int64 if x.dtype.kind in "biu" else None
-        return self._array(x.sum(axis=axis, dtype=dtype, keepdims=keepdims))
+        return self._array(self._total(x, axis, keepdims))
 
     @quiet
     def mean(self, x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
-        return self._array(self.sum(x, axis, keepdims) / _count(x, axis))
+        return self._array(self._total(x, axis, keepdims) / _count(x, axis))
 
     @quiet
     def var(
         self, x: Array, axis: Axes = None, correction: float = 0, keepdims: bool = False
     ) -> Array:
         """In two passes: E[x^2] - E[x]^2 would cancel."""
-        centred = self._array(x - self.mean(x, axis, keepdims=True))
+        centred = self._array(x - self._total(x, axis, True) / _count(x, axis))
         centred *= centred
         degrees_of_freedom = max(_count(x, axis) - correction, 0)
-        return self._array(self.sum(centred, axis, keepdims) / degrees_of_freedom)
+        return self._array(self._total(centred, axis, keepdims) / degrees_of_freedom)
 
     def max(self, x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
         return self._array(x.max(axis=axis, keepdims=keepdims))
@@ -44,16 +44,15 @@ class Reduce(Common):
 
     @quiet
     def cumsum(self, x: Array, axis: int) -> Array:
-        dtype = self.xp.int64 if x.dtype.kind in "biu" else None
-        return x.cumsum(axis=axis, dtype=dtype)
+        return x.cumsum(axis=axis, dtype=self._total_dtype(x))
 
     @quiet
     def logsumexp(self, x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
         xp = self.xp
         peak = self._peak(x, axis)
         peak = xp.where(xp.isfinite(peak), peak, 0)  # inf - inf would be NaN
-        y = xp.log(self.sum(xp.exp(x - peak), axis, keepdims=True)) + peak
-        return self._array(y if keepdims else y.reshape(self.sum(peak, axis).shape))
+        y = xp.log(self._total(xp.exp(x - peak), axis, True)) + peak
+        return self._array(y if keepdims else y.sum(axis=axis))  # sums of one element each
 
     @quiet
     def softmax(self, x: Array, axis: int) -> Array:
@@ -77,6 +76,12 @@ class Reduce(Common):
     @quiet
     def log_softmax_grad(self, grad: Array, y: Array, axis: int) -> Array:
         return grad - self.xp.exp(y) * grad.sum(axis=axis, keepdims=True)
+
+    def _total(self, x: Array, axis: Axes, keepdims: bool) -> Any:
+        return x.sum(axis=axis, dtype=self._total_dtype(x), keepdims=keepdims)
+
+    def _total_dtype(self, x: Array) -> Any:
+        return self.xp.int64 if x.dtype.kind in "biu" else None
 
     def _peak(self, x: Array, axis: Axes) -> Array:
         """The maximum along axis, which is kept; 0 where there is nothing to take it of."""

@@ -44,10 +44,10 @@ class ShapeOps(Common):
     def getitem_grad(self, grad: Array, index: Any, shape: Shape) -> Array:
         x = self.xp.zeros(shape, grad.dtype)
         items = index if isinstance(index, tuple) else (index,)
-        if all(isinstance(item, BASIC) for item in items):
-            x[index] = grad  # a basic index takes nothing twice
+        if all(isinstance(item, BASIC) or item.dtype.kind == "b" for item in items):
+            x[index] = grad  # slices and masks take nothing twice
         else:
-            self._scatter_add(x, index, grad)
+            self._add_at(x, self._positions(shape)[index], grad)
         return x
 
     @quiet
@@ -59,22 +59,14 @@ class ShapeOps(Common):
 
     @quiet
     def gather_grad(self, grad: Array, axis: int, index: Array, shape: Shape) -> Array:
-        xp = self.xp
-        strides = [math.prod(shape[a + 1 :]) for a in range(len(shape))]
-        position = index * strides[axis]  # in the flattened result
-        for a, n in enumerate(index.shape):
-            if a != axis:
-                steps = xp.arange(n) * strides[a]
-                position = position + steps.reshape(-1, *[1] * (len(shape) - 1 - a))
-        flat = xp.zeros(math.prod(shape), grad.dtype)
-        self._scatter_add(flat, position.reshape(-1), grad.reshape(-1))
-        return flat.reshape(shape)
+        x = self.xp.zeros(shape, grad.dtype)
+        self._add_at(x, self.gather(self._positions(shape), axis, index), grad)
+        return x
 
     @quiet
     def index_add(self, x: Array, axis: int, index: Array, source: Array) -> Array:
-        xp = self.xp
         y = x.copy()
-        self._scatter_add(xp.moveaxis(y, axis, 0), index, xp.moveaxis(source, axis, 0))
+        self._add_at(y, self.xp.take(self._positions(x.shape), index, axis=axis), source)
         return y
 
     def embedding(self, weight: Array, index: Array) -> Array:
@@ -82,8 +74,17 @@ class ShapeOps(Common):
 
     @quiet
     def embedding_grad(self, grad: Array, index: Array, rows: int) -> Array:
+        xp = self.xp
         columns = grad.shape[-1]
-        position = index.reshape(-1, 1) * columns + self.xp.arange(columns)
-        flat = self.xp.zeros(rows * columns, grad.dtype)
-        self._scatter_add(flat, position.reshape(-1), grad.reshape(-1))
-        return flat.reshape(rows, columns)
+        weight = xp.zeros((rows, columns), grad.dtype)
+        start = xp.asarray(index, dtype=xp.int64).reshape(-1, 1) * columns
+        self._add_at(weight, start + xp.arange(columns), grad)
+        return weight
+
+    def _positions(self, shape: Shape) -> Array:
+        """An array in which each element is its own position in C order."""
+        return self.xp.arange(math.prod(shape)).reshape(shape)
+
+    def _add_at(self, x: Array, positions: Array, values: Array) -> None:
+        """In place, x C-contiguous; on one flat axis NumPy scatters 4 times as fast as on rows."""
+        self._scatter_add(x.reshape(-1), positions.reshape(-1), values.reshape(-1))
