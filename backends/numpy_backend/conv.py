@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..interface import Array, Pair, Shape
 from .common import quiet
-from .windows import Windows, framed, grouped, out_size
+from .windows import Windows, framed, grouped, out_size, per_group
 
 
 class Conv(Windows):
@@ -21,7 +21,7 @@ class Conv(Windows):
     ) -> Array:  # fmt: skip
         kernel = weight.shape[2:]
         cols = grouped(self.im2col(x, kernel, stride, padding, dilation), groups)
-        y = self.xp.matmul(weight.reshape(groups, -1, cols.shape[2]), cols)
+        y = self.xp.matmul(per_group(weight, groups), cols)
         size = out_size(framed(x.shape[2:], padding), kernel, stride, dilation)
         y = y.reshape(x.shape[0], weight.shape[0], *size)
         if bias is not None:
@@ -35,8 +35,8 @@ class Conv(Windows):
     ) -> Array:  # fmt: skip
         """d/dcols of W @ cols is W transposed; `col2im` takes it back to x."""
         n, o, oh, ow = grad.shape
-        w = weight.reshape(groups, o // groups, -1)
-        cols = self.xp.matmul(w.transpose(0, 2, 1), grad.reshape(n, groups, -1, oh * ow))
+        g = grad.reshape(n, groups, o // groups, oh * ow)
+        cols = self.xp.matmul(per_group(weight, groups).transpose(0, 2, 1), g)
         return self.col2im(cols, shape, weight.shape[2:], stride, padding, dilation)
 
     @quiet

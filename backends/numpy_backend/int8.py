@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..interface import Array, DType, Pair
 from .common import quiet
-from .windows import Windows, framed, grouped, out_size
+from .windows import Windows, framed, grouped, out_size, per_group
 
 
 class Int8(Windows):
@@ -35,7 +35,7 @@ class Int8(Windows):
     ) -> Array:  # fmt: skip
         kernel = weight.shape[2:]
         cols = grouped(self.im2col(x, kernel, stride, padding, dilation, pad_value), groups)
-        y = self._exact_matmul(weight.reshape(groups, -1, cols.shape[2]), cols)
+        y = self._exact_matmul(per_group(weight, groups), cols)
         size = out_size(framed(x.shape[2:], padding), kernel, stride, dilation)
         return y.reshape(x.shape[0], weight.shape[0], *size)
 

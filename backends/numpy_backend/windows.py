@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from ..interface import Array, Pair, Shape
@@ -75,3 +76,9 @@ def grouped(cols: Array, groups: int) -> Array:
     """(N, C * K, P) -> (N, G, C / G * K, P): the channels of a group are neighbours."""
     n, k, p = cols.shape
     return cols.reshape(n, groups, k // groups, p)
+
+
+def per_group(weight: Array, groups: int) -> Array:
+    """(O, C / G, kh, kw) -> (G, O / G, C / G * kh * kw), to multiply what `grouped` gives."""
+    o, *rest = weight.shape
+    return weight.reshape(groups, o // groups, math.prod(rest))
