@@ -1,0 +1,25 @@
+"""Data sets, batches in a reproducible order, and random transforms of images."""
+
+from . import transforms
+from .dataset import ArrayDataset, Dataset, Subset, TensorDataset
+from .digits import digits
+from .idx import idx_dataset, parse_idx
+from .loader import DataLoader
+from .mnist import fashion_mnist, mnist
+from .split import random_split, split
+
+__all__ = [
+    "ArrayDataset",
+    "DataLoader",
+    "Dataset",
+    "Subset",
+    "TensorDataset",
+    "digits",
+    "fashion_mnist",
+    "idx_dataset",
+    "mnist",
+    "parse_idx",
+    "random_split",
+    "split",
+    "transforms",
+]
