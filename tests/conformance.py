@@ -21,7 +21,7 @@ Case = TypeVar("Case", bound=Callable[..., None])
 CASES: dict[str, list[Callable[..., None]]] = {}
 
 # Results of these may be views of their arguments, because NumPy's would be.
-VIEWS = frozenset({"asarray", "to_numpy", "reshape", "transpose", "broadcast_to", "getitem"})
+VIEWS = frozenset({"reshape", "transpose", "broadcast_to", "getitem", "flip", "einsum"})
 
 
 def contract_methods() -> list[str]:

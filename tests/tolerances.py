@@ -11,6 +11,7 @@ of Numerical Algorithms", sections 2.2, 3.1 and 3.3.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -201,3 +202,13 @@ def _first_difference(actual: np.ndarray, expected: np.ndarray, wrong: np.ndarra
         f"{int(wrong.sum())} of {wrong.size} elements differ, the first at {index}: "
         f"got {actual[index]!r}, expected {expected[index]!r}"
     )
+
+
+def rounded_bound(magnitude: float, dtype: np.dtype | type) -> float:
+    """What one rounding of a number of up to that magnitude changes, and the oracle's own."""
+    return gamma(1, dtype) * magnitude
+
+
+def normal_quantile(probability: float) -> float:
+    """How many standard deviations a normal variable exceeds, on either side, with probability."""
+    return NormalDist().inv_cdf(1 - probability / 2)

@@ -13,9 +13,9 @@ import numpy as np
 
 
 def _each(function, *arrays) -> list[np.ndarray]:
+    """function of the i-th element of every array; it returns them again, but for the gradient."""
     rows = [function(*(float(a[i]) for a in arrays)) for i in range(len(arrays[0]))]
-    count = len(rows[0]) if rows else len(arrays)
-    return [np.array([row[k] for row in rows], np.float64) for k in range(count)]
+    return [np.array([row[k] for row in rows], np.float64) for k in range(len(arrays) - 1)]
 
 
 def sgd_step(

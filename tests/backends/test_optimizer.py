@@ -1,0 +1,181 @@
+"""Optimizer steps: one step from a random state, in place, under a running error bound."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import oracle
+from tests.conformance import call_in_place, covers
+from tests.running import Approx
+from tests.strategies import FLOATS, Laid, fill, float_dtypes, seeds
+from tests.tolerances import assert_close
+
+OFF_OR_ON = st.sampled_from((0.0, 0.01))
+
+
+@st.composite
+def states(draw):
+    """param, grad and two states, the second not negative; flat, or slices of a buffer."""
+    n, dtype, seed = draw(st.integers(0, 33)), draw(float_dtypes), draw(seeds)
+    layout = draw(st.sampled_from(("contiguous", "offset")))
+    return [Laid(a, layout) for a in random_state(n, dtype, seed)]
+
+
+def random_state(n: int, dtype: type, seed: int) -> list[np.ndarray]:
+    param, grad, mean = (fill((n,), dtype, "normal", seed + i) for i in range(3))
+    return [param, grad, mean, fill((n,), dtype, "normal", seed + 3) ** 2]
+
+
+def lifted(arrays) -> list[Approx | None]:
+    return [None if a is None else Approx(a.values, a.dtype) for a in arrays]
+
+
+def running_sgd(p, g, v, lr, momentum, dampening, weight_decay, nesterov, first):
+    g = g + p * weight_decay
+    if v is None:
+        return [p - g * lr]
+    v = g if first else v * momentum + g * (1 - dampening)
+    return [p - (g + v * momentum if nesterov else v) * lr, v]
+
+
+def running_rmsprop(p, g, s, v, lr, alpha, eps, weight_decay, momentum):
+    g = g + p * weight_decay
+    s = s * alpha + g * g * (1 - alpha)
+    step = g / (s.sqrt() + eps)
+    if v is None:
+        return [p - step * lr, s]
+    v = v * momentum + step
+    return [p - v * lr, s, v]
+
+
+def running_adagrad(p, g, s, lr, eps, weight_decay):
+    g = g + p * weight_decay
+    s = s + g * g
+    return [p - g * lr / (s.sqrt() + eps), s]
+
+
+def running_adam(p, g, m, s, step, lr, beta1, beta2, eps, weight_decay, decoupled):
+    if decoupled:
+        p = p - p * (lr * weight_decay)
+    else:
+        g = g + p * weight_decay
+    m = m * beta1 + g * (1 - beta1)
+    s = s * beta2 + g * g * (1 - beta2)
+    m_hat, s_hat = m / (1 - beta1**step), s / (1 - beta2**step)
+    return [p - m_hat * lr / (s_hat.sqrt() + eps), m, s]
+
+
+RUNNING = {
+    "sgd_step": running_sgd,
+    "rmsprop_step": running_rmsprop,
+    "adagrad_step": running_adagrad,
+    "adam_step": running_adam,
+}
+
+
+def check(backend, method: str, arrays: list, options: tuple, changes: tuple[int, ...]) -> None:
+    """What the step leaves in `changes` against the oracle; everything else must stay as it was."""
+    host = [None if a is None else a.values for a in arrays]
+    expected = getattr(oracle, method)(*host, *options)
+    bounds = RUNNING[method](*lifted(arrays), *options)
+    actual = call_in_place(backend, method, *arrays, *options, changes=changes)
+    for got, want, bound in zip(actual, expected, bounds, strict=True):
+        assert_close(got, want, bound.bound, arrays[0].dtype)
+
+
+@covers("sgd_step")
+@given(
+    state=states(),
+    with_velocity=st.booleans(),
+    dampening=st.sampled_from((0.0, 0.3)),
+    weight_decay=OFF_OR_ON,
+    nesterov=st.booleans(),
+    first=st.booleans(),
+)
+def test_sgd(backend, state, with_velocity, dampening, weight_decay, nesterov, first):
+    param, grad, velocity, _ = state
+    velocity = velocity if with_velocity else None
+    momentum = 0.9 if with_velocity else 0.0
+    options = (0.1, momentum, dampening, weight_decay, nesterov and with_velocity, first)
+    changes = (0, 2) if with_velocity else (0,)
+    check(backend, "sgd_step", [param, grad, velocity], options, changes)
+
+
+@covers("rmsprop_step")
+@given(state=states(), with_velocity=st.booleans(), weight_decay=OFF_OR_ON)
+def test_rmsprop(backend, state, with_velocity, weight_decay):
+    param, grad, velocity, square = state
+    velocity = velocity if with_velocity else None
+    options = (0.01, 0.99, 1e-3, weight_decay, 0.9 if with_velocity else 0.0)
+    changes = (0, 2, 3) if with_velocity else (0, 2)
+    check(backend, "rmsprop_step", [param, grad, square, velocity], options, changes)
+
+
+@covers("adagrad_step")
+@given(state=states(), weight_decay=OFF_OR_ON)
+def test_adagrad(backend, state, weight_decay):
+    param, grad, _, square = state
+    check(backend, "adagrad_step", [param, grad, square], (0.05, 1e-3, weight_decay), (0, 2))
+
+
+@covers("adam_step")
+@given(
+    state=states(),
+    step=st.sampled_from((1, 2, 10, 100_000)),
+    eps=st.sampled_from((1e-8, 1e-3)),
+    weight_decay=OFF_OR_ON,
+    decoupled=st.booleans(),
+)
+def test_adam(backend, state, step, eps, weight_decay, decoupled):
+    options = (step, 1e-3, 0.9, 0.999, eps, weight_decay, decoupled)
+    check(backend, "adam_step", state, options, (0, 2, 3))
+
+
+@covers("adam_step")
+def test_adam_does_not_move_without_a_gradient(backend):
+    """0 / (sqrt(0) + eps) is 0, not NaN, also where the second moment is 0."""
+    for dtype in FLOATS:
+        param, *rest = (Laid(np.full(5, v, dtype)) for v in (1.5, 0, 0, 0))
+        options = (1, 1e-3, 0.9, 0.999, 1e-8, 0.0, False)
+        after = call_in_place(backend, "adam_step", param, *rest, *options, changes=(0, 2, 3))
+        for got, want in zip(after, (1.5, 0, 0), strict=True):
+            assert (got == want).all()
+
+
+@covers(*RUNNING)
+def test_many_parameters(backend, method):
+    """Enough for several threads, with a remainder."""
+    options = {
+        "sgd_step": (0.1, 0.9, 0.0, 0.01, True, False),
+        "rmsprop_step": (0.01, 0.99, 1e-8, 0.01, 0.9),
+        "adagrad_step": (0.05, 1e-8, 0.01),
+        "adam_step": (3, 1e-3, 0.9, 0.999, 1e-8, 0.01, True),
+    }[method]
+    for dtype in FLOATS:
+        param, grad, mean, square = (Laid(a) for a in random_state(70_001, dtype, 1))
+        arrays, changes = {
+            "sgd_step": ([param, grad, mean], (0, 2)),
+            "rmsprop_step": ([param, grad, square, mean], (0, 2, 3)),
+            "adagrad_step": ([param, grad, square], (0, 2)),
+            "adam_step": ([param, grad, mean, square], (0, 2, 3)),
+        }[method]
+        check(backend, method, arrays, options, changes)
+
+
+@covers(*RUNNING)
+def test_a_nan_gradient_shows_in_its_own_parameter(backend, method):
+    for dtype in FLOATS:
+        param, grad, mean, square = random_state(5, dtype, 2)
+        grad[3] = np.nan
+        state = {"sgd_step": [mean], "adam_step": [mean, square]}.get(method, [square])
+        options = {
+            "sgd_step": (0.1, 0.9, 0.0, 0.0, False, False),
+            "rmsprop_step": (None, 0.01, 0.99, 1e-8, 0.0, 0.0),
+            "adagrad_step": (0.05, 1e-8, 0.0),
+            "adam_step": (3, 1e-3, 0.9, 0.999, 1e-8, 0.0, False),
+        }[method]
+        changes = (0, *range(2, 2 + len(state)))
+        after = call_in_place(backend, method, param, grad, *state, *options, changes=changes)[0]
+        assert np.isnan(after).tolist() == [False, False, False, True, False]

@@ -1,0 +1,162 @@
+"""Matrix products, einsum and the linear layer."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import oracle
+from tests.conformance import call, covers
+from tests.strategies import BOUNDED, EXACT, FLOATS, LAYOUTS, Laid, arrays, fill, float_dtypes
+from tests.tolerances import assert_close, assert_same, sum_bound
+
+
+@st.composite
+def products(draw, kinds):
+    """a (..., M, K) and b (..., K, N) whose leading axes broadcast; K and the others may be 0."""
+    side = st.integers(0, 6)
+    rows, inner, columns = draw(side), draw(side), draw(side)
+    lead = draw(st.sampled_from(((), (2,), (3, 2), (0,))))
+    left = tuple(n if draw(st.booleans()) else 1 for n in lead)
+    right = tuple(n if draw(st.booleans()) else 1 for n in lead)[draw(st.integers(0, len(lead))) :]
+    dtype = draw(float_dtypes)
+    return (
+        draw(arrays((*left, rows, inner), dtype, kinds)),
+        draw(arrays((*right, inner, columns), dtype, kinds)),
+    )
+
+
+@covers("matmul")
+@given(case=products(EXACT))
+def test_matmul_is_exact_on_exact_values(backend, case):
+    a, b = case
+    expected = oracle.matmul(a.values, b.values).astype(a.dtype)
+    assert_same(call(backend, "matmul", a, b), expected, signed_zero=False)
+
+
+@covers("matmul")
+@given(case=products(BOUNDED))
+def test_matmul_agrees_with_oracle(backend, case):
+    a, b = case
+    magnitudes = oracle.matmul(np.abs(a.values), np.abs(b.values))
+    bound = sum_bound(magnitudes, a.shape[-1], a.dtype)
+    assert_close(call(backend, "matmul", a, b), oracle.matmul(a.values, b.values), bound, a.dtype)
+
+
+# Sides around vector widths, block sizes and the sizes at which work is shared between threads.
+SIZES = ((1, 300, 1), (17, 33, 65), (128, 784, 10), (257, 129, 31), (64, 64, 64), (2, 2000, 3))
+
+
+@covers("matmul", "linear")
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_matrices_as_networks_have_them(backend, method, sizes):
+    rows, inner, columns = sizes
+    for dtype, layout in itertools.product(FLOATS, LAYOUTS[:5]):
+        x = Laid(fill((rows, inner), dtype, "integers", 1), layout)
+        weight = Laid(fill((columns, inner), dtype, "integers", 2), layout)
+        bias = fill((columns,), dtype, "integers", 3)
+        expected = x.values.astype(np.float64) @ weight.values.T.astype(np.float64)
+        if method == "linear":
+            actual = call(backend, "linear", x, weight, bias)
+            expected += bias
+        else:
+            actual = call(backend, "matmul", x, Laid(weight.values.T.copy(), layout))
+        assert_same(actual, expected.astype(dtype), signed_zero=False)
+
+
+@covers("matmul")
+def test_batched_matrices_as_attention_has_them(backend):
+    for dtype in FLOATS:
+        q = fill((2, 4, 33, 16), dtype, "integers", 4)
+        k = fill((2, 4, 47, 16), dtype, "integers", 5)
+        expected = np.einsum("bhtd,bhsd->bhts", q.astype(np.float64), k.astype(np.float64))
+        kt = Laid(np.ascontiguousarray(k.swapaxes(-1, -2)), "fortran")
+        assert_same(call(backend, "matmul", q, kt), expected.astype(dtype), signed_zero=False)
+
+
+@covers("matmul", "linear")
+def test_nan_reaches_exactly_its_row(backend, method):
+    """Zero times NaN is NaN: no product may be skipped because the other factor is 0."""
+    for dtype in FLOATS:
+        x = np.zeros((3, 4), dtype)
+        x[1, 2] = np.nan
+        other = np.zeros((5, 4), dtype)
+        args = (other, None) if method == "linear" else (other.T.copy(),)
+        expected = np.zeros((3, 5), dtype)
+        expected[1] = np.nan
+        assert_same(call(backend, method, x, *args), expected)
+
+
+@st.composite
+def linears(draw, kinds):
+    rows, inner, columns = (draw(st.integers(0, 7)) for _ in range(3))
+    dtype = draw(float_dtypes)
+    return (
+        draw(arrays((rows, inner), dtype, kinds)),
+        draw(arrays((columns, inner), dtype, kinds)),
+        draw(st.none() | arrays((columns,), dtype, kinds)),
+    )
+
+
+def host(bias: Laid | None, function=lambda b: b) -> np.ndarray | None:
+    return None if bias is None else function(bias.values)
+
+
+@covers("linear")
+@given(case=linears(EXACT))
+def test_linear_is_exact_on_exact_values(backend, case):
+    x, weight, bias = case
+    expected = oracle.linear(x.values, weight.values, host(bias)).astype(x.dtype)
+    assert_same(call(backend, "linear", *case), expected, signed_zero=False)
+
+
+@covers("linear")
+@given(case=linears(BOUNDED))
+def test_linear_agrees_with_oracle(backend, case):
+    x, weight, bias = case
+    magnitudes = oracle.linear(np.abs(x.values), np.abs(weight.values), host(bias, np.abs))
+    bound = sum_bound(magnitudes, x.shape[1] + 1, x.dtype)
+    expected = oracle.linear(x.values, weight.values, host(bias))
+    assert_close(call(backend, "linear", *case), expected, bound, x.dtype)
+
+
+SUBSCRIPTS = (
+    "ij,jk->ik", "ij,kj->ik", "bij,bjk->bik", "bhtd,bhsd->bhts", "ij->ji", "ij->", "ij->j",
+    "i,j->ij", "i,i->", "ij,ij->ij", "bi,oi,o->bo", "abc,cd->abd", "ij,jk,kl->il", "ii->i", "ii->",
+)  # fmt: skip
+
+
+@st.composite
+def einsums(draw, kinds):
+    subscripts = draw(st.sampled_from(SUBSCRIPTS))
+    terms = subscripts.split("->")[0].split(",")
+    size = {c: draw(st.integers(0, 3)) for c in sorted(set("".join(terms)))}
+    dtype = draw(float_dtypes)
+    shapes = [tuple(size[c] for c in term) for term in terms]
+    return subscripts, size, [draw(arrays(shape, dtype, kinds)) for shape in shapes]
+
+
+@covers("einsum")
+@given(case=einsums(EXACT))
+def test_einsum_is_exact_on_exact_values(backend, case):
+    subscripts, _, operands = case
+    expected = oracle.einsum(subscripts, *(x.values for x in operands))
+    actual = call(backend, "einsum", subscripts, *operands)
+    assert_same(actual, np.asarray(expected, operands[0].dtype), signed_zero=False)
+
+
+@covers("einsum")
+@given(case=einsums(BOUNDED))
+def test_einsum_agrees_with_oracle(backend, case):
+    subscripts, size, operands = case
+    dtype = operands[0].dtype
+    magnitudes = oracle.einsum(subscripts, *(np.abs(x.values) for x in operands))
+    summed = set(size) - set(subscripts.split("->")[1])
+    terms = int(np.prod([size[c] for c in summed])) + len(operands)
+    expected = oracle.einsum(subscripts, *(x.values for x in operands))
+    bound = sum_bound(magnitudes, terms, dtype)
+    assert_close(call(backend, "einsum", subscripts, *operands), expected, bound, dtype)

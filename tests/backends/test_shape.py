@@ -1,0 +1,279 @@
+"""Moving elements: no arithmetic but the additions of a scatter, so results are exact."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tests import oracle
+from tests.conformance import call, call_in_place, covers
+from tests.strategies import EXACT, FLOATS, Laid, arrays, fill, index_arrays, shapes
+from tests.tolerances import assert_same
+
+ANY_BITS = ("bits", "integers")
+
+
+@covers("reshape")
+@given(x=arrays(kinds=ANY_BITS), data=st.data())
+def test_reshape_keeps_c_order(backend, x, data):
+    size = x.values.size
+    candidates = [(size,), (1, size, 1), *([(2, size // 2)] if size % 2 == 0 else []), x.shape]
+    shape = data.draw(st.sampled_from(candidates), label="shape")
+    expected = np.array(x.values.ravel().tolist(), x.dtype).reshape(shape)
+    assert_same(call(backend, "reshape", x, shape), expected)
+
+
+@covers("transpose")
+@given(x=arrays(kinds=ANY_BITS), data=st.data())
+def test_transpose_permutes(backend, x, data):
+    axes = tuple(data.draw(st.permutations(range(x.values.ndim)), label="axes"))
+    assert_same(call(backend, "transpose", x, axes), oracle.transpose(x.values, axes))
+
+
+@covers("broadcast_to")
+@given(x=arrays(shapes(max_dims=3), kinds=ANY_BITS), data=st.data())
+def test_broadcast_to_repeats(backend, x, data):
+    lead = data.draw(shapes(max_dims=2, max_side=3), label="lead")
+    times = data.draw(st.integers(0, 3), label="times")
+    shape = (*lead, *(times if n == 1 else n for n in x.shape))
+    expected = np.empty(shape, x.dtype)
+    for index in np.ndindex(shape):
+        own = index[len(lead) :]
+        source = tuple(0 if n == 1 else i for i, n in zip(own, x.shape, strict=True))
+        expected[index] = x.values[source]
+    assert_same(call(backend, "broadcast_to", x, shape), expected)
+
+
+@covers("concatenate")
+@given(data=st.data())
+def test_concatenate_puts_one_behind_another(backend, data):
+    shape = data.draw(shapes(min_dims=1, max_dims=3), label="shape")
+    axis = data.draw(st.integers(0, len(shape) - 1), label="axis")
+    lengths = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=4), label="lengths")
+    parts = []
+    for n in lengths:
+        own = (*shape[:axis], n, *shape[axis + 1 :])
+        parts.append(data.draw(arrays(own, kinds=ANY_BITS)))
+    expected = oracle.concatenate([p.values for p in parts], axis)
+    assert_same(call(backend, "concatenate", parts, axis), expected)
+
+
+@covers("pad")
+@given(x=arrays(shapes(max_dims=3), kinds=ANY_BITS), data=st.data())
+def test_pad_frames(backend, x, data):
+    side = st.integers(0, 3)
+    widths = [(data.draw(side), data.draw(side)) for _ in x.shape]
+    value = data.draw(st.sampled_from((0, -1.5, float("inf"), float("nan"))), label="value")
+    assert_same(call(backend, "pad", x, widths, value), oracle.pad(x.values, widths, value))
+
+
+@covers("flip")
+@given(x=arrays(shapes(min_dims=1), kinds=ANY_BITS), data=st.data())
+def test_flip_reverses(backend, x, data):
+    axes = st.lists(st.integers(0, x.values.ndim - 1), unique=True)
+    axis = tuple(data.draw(axes, label="axis"))
+    assert_same(call(backend, "flip", x, axis), oracle.flip(x.values, axis))
+
+
+@st.composite
+def indices(draw, shape):
+    """Basic, advanced and mixed indices, with negative and repeated positions and masks."""
+    kind = draw(st.sampled_from(("basic", "integers", "mixed", "mask", "list")))
+    if kind == "basic" or not shape or 0 in shape:
+        return draw(hnp.basic_indices(shape, allow_newaxis=True, allow_ellipsis=True))
+    if kind == "integers":
+        count = draw(st.integers(1, len(shape)))
+        result = draw(shapes(max_dims=2, max_side=3))
+        return tuple(draw(index_arrays(result, n, negative=True)) for n in shape[:count])
+    if kind == "mask":
+        dims = draw(st.integers(1, len(shape)))
+        rng = np.random.Generator(np.random.PCG64(draw(st.integers(0, 99))))
+        return rng.random(shape[:dims]) < 0.5
+    if kind == "list":
+        return draw(index_arrays((3,), shape[0], negative=True))
+    items = []
+    for n in shape:  # slices and index arrays side by side, in any order
+        take = draw(st.sampled_from(("slice", "array", "number")))
+        if take == "slice":
+            items.append(
+                draw(st.sampled_from((slice(None), slice(1, None), slice(None, None, -1))))
+            )
+        elif take == "array":
+            items.append(draw(index_arrays((2,), n, negative=True)))
+        else:
+            items.append(draw(st.integers(-n, n - 1)))
+    return tuple(items)
+
+
+def native_index(backend, index):
+    """The index with its arrays moved to the backend, as the engine passes it."""
+    if isinstance(index, tuple):
+        return tuple(native_index(backend, i) for i in index)
+    return backend.asarray(index) if isinstance(index, np.ndarray) else index
+
+
+@covers("getitem")
+@given(x=arrays(kinds=ANY_BITS), data=st.data())
+def test_getitem_takes_what_numpy_takes(backend, x, data):
+    index = data.draw(indices(x.shape), label="index")
+    assert_same(call(backend, "getitem", x, index), np.asarray(x.values[index]))
+
+
+@covers("getitem_grad")
+@given(shape=shapes(), data=st.data())
+def test_getitem_grad_adds_back(backend, shape, data):
+    index = data.draw(indices(shape), label="index")
+    taken = np.zeros(shape)[index].shape
+    grad = data.draw(arrays(taken, kinds=EXACT), label="grad")
+    expected = oracle.getitem_grad(grad.values, index, shape).astype(grad.dtype)
+    actual = call(backend, "getitem_grad", grad, index, shape)
+    assert_same(actual, expected, signed_zero=False)
+
+
+@covers("setitem")
+@given(x=arrays(kinds=("integers",)), data=st.data())
+def test_setitem_writes_what_numpy_writes(backend, x, data):
+    index = data.draw(indices(x.shape), label="index")
+    expected = x.values.copy()
+    taken = np.asarray(expected[index])
+    same = data.draw(st.sampled_from(("scalar", "one", "full")), label="value")
+    if same == "full" and isinstance(index, tuple):
+        # Which of two values written to one position stays is not defined.
+        positions = np.arange(x.values.size).reshape(x.shape)[index]
+        assume(np.unique(positions).size == np.size(positions))
+    value = {
+        "scalar": 2.5,
+        "one": np.asarray(7, x.dtype),
+        "full": np.arange(taken.size, dtype=x.dtype).reshape(taken.shape),
+    }[same]
+    if same == "full" and isinstance(index, np.ndarray) and index.dtype != np.bool_:
+        value = np.asarray(7, x.dtype)
+    expected[index] = value
+    target = Laid(x.values, "contiguous" if x.layout == "broadcast" else x.layout)
+    (after,) = call_in_place(backend, "setitem", target, index, value, changes=(0,))
+    assert_same(after, expected)
+
+
+@st.composite
+def gathers(draw):
+    """The shape of x, an axis, and an index array that differs from x along that axis only."""
+    shape = draw(shapes(min_dims=1, max_dims=3, min_side=1))
+    axis = draw(st.integers(0, len(shape) - 1))
+    count = draw(st.integers(0, 6))
+    index = draw(index_arrays((*shape[:axis], count, *shape[axis + 1 :]), shape[axis]))
+    return shape, axis, index
+
+
+@covers("gather")
+@given(case=gathers(), data=st.data())
+def test_gather_takes_along_axis(backend, case, data):
+    shape, axis, index = case
+    x = data.draw(arrays(shape, kinds=ANY_BITS), label="x")
+    expected = oracle.gather(x.values, axis, index)
+    assert_same(call(backend, "gather", x, axis, index), expected)
+
+
+@covers("gather_grad")
+@given(case=gathers(), data=st.data())
+def test_gather_grad_adds_back(backend, case, data):
+    shape, axis, index = case
+    grad = data.draw(arrays(index.shape, kinds=EXACT), label="grad")
+    expected = oracle.gather_grad(grad.values, axis, index, shape).astype(grad.dtype)
+    actual = call(backend, "gather_grad", grad, axis, index, shape)
+    assert_same(actual, expected, signed_zero=False)
+
+
+@covers("index_add")
+@given(data=st.data())
+def test_index_add_adds_slices(backend, data):
+    x = data.draw(arrays(shapes(min_dims=1, max_dims=3, min_side=1), kinds=EXACT), label="x")
+    axis = data.draw(st.integers(0, x.values.ndim - 1), label="axis")
+    count = data.draw(st.integers(0, 6), label="count")
+    index = data.draw(index_arrays((count,), x.shape[axis]), label="index")
+    shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+    source = data.draw(arrays(shape, x.dtype.type, EXACT), label="source")
+    expected = oracle.index_add(x.values, axis, index, source.values).astype(x.dtype)
+    assert_same(call(backend, "index_add", x, axis, index, source), expected, signed_zero=False)
+
+
+@covers("embedding", "embedding_grad")
+@given(data=st.data())
+def test_embedding_takes_rows_and_adds_them_back(backend, method, data):
+    rows, width = data.draw(st.integers(1, 5)), data.draw(st.integers(0, 4))
+    index = data.draw(index_arrays(data.draw(shapes(max_dims=3, max_side=4)), rows), label="index")
+    if method == "embedding":
+        weight = data.draw(arrays((rows, width), kinds=ANY_BITS), label="weight")
+        expected = np.empty((*index.shape, width), weight.dtype)
+        for position in np.ndindex(index.shape):
+            expected[position] = weight.values[index[position]]
+        assert_same(call(backend, method, weight, index), expected)
+        return
+    grad = data.draw(arrays((*index.shape, width), kinds=EXACT), label="grad")
+    expected = np.zeros((rows, width))
+    for position in np.ndindex(index.shape):
+        expected[index[position]] += grad.values[position]
+    actual = call(backend, method, grad, index, rows)
+    assert_same(actual, expected.astype(grad.dtype), signed_zero=False)
+
+
+SCATTERS = ("getitem_grad", "gather_grad", "index_add", "embedding_grad")
+
+
+@covers(*SCATTERS)
+@pytest.mark.parametrize("crowd", [1, 3, 1000])
+def test_scatters_of_many_elements_lose_nothing(backend, method, crowd):
+    """Where threads share a target, an addition that is not atomic would go missing."""
+    rng = np.random.Generator(np.random.PCG64(crowd))
+    index = rng.integers(0, crowd, 5003)
+    for dtype in FLOATS:
+        grad = fill((5003, 17), dtype, "integers", 3)
+        expected = np.zeros((1000, 17))
+        for row, g in zip(index.tolist(), grad.astype(np.float64), strict=True):
+            expected[row] += g
+        if method == "getitem_grad":
+            actual = call(backend, method, grad, (index,), (1000, 17))
+        elif method == "gather_grad":
+            wide = np.repeat(index[:, None], 17, axis=1)
+            actual = call(backend, method, grad, 0, wide, (1000, 17))
+        elif method == "index_add":
+            actual = call(backend, method, np.zeros((1000, 17), dtype), 0, index, grad)
+        else:
+            actual = call(backend, method, grad, index, 1000)
+        assert_same(actual, expected.astype(dtype), signed_zero=False)
+
+
+@covers("getitem", "gather", "embedding", "concatenate", "pad", "flip", "reshape", "transpose")
+def test_integers_and_booleans_move_too(backend, method):
+    for dtype in (np.bool_, np.int8, np.uint8, np.int64):
+        x = (np.arange(12) % 2 if dtype == np.bool_ else np.arange(12)).astype(dtype).reshape(3, 4)
+        index = np.array([2, 0, 2])
+        along = np.array([[1, 0, 3]])
+        args, expected = {
+            "getitem": ((x, (index, slice(1, 3))), x[index, 1:3]),
+            "gather": ((x, 1, along.repeat(3, 0)), np.take_along_axis(x, along.repeat(3, 0), 1)),
+            "embedding": ((x, index), x[index]),
+            "concatenate": (([x, x], 1), np.hstack([x, x])),
+            "pad": ((x, [(1, 0), (0, 2)], 1), np.pad(x, [(1, 0), (0, 2)], constant_values=1)),
+            "flip": ((x, (0, 1)), x[::-1, ::-1]),
+            "reshape": ((x, (2, 6)), x.reshape(2, 6)),
+            "transpose": ((x, (1, 0)), x.T),
+        }[method]
+        assert_same(call(backend, method, *args), expected)
+
+
+@covers("getitem", "reshape", "transpose", "broadcast_to")
+def test_views_where_numpy_has_views(backend, method):
+    """Writing to the argument shows in the result: nothing was copied."""
+    x = backend.asarray(np.zeros((2, 3), np.float32))
+    args = {
+        "getitem": (slice(0, 1),),
+        "reshape": ((3, 2),),
+        "transpose": ((1, 0),),
+        "broadcast_to": ((4, 2, 3),),
+    }[method]
+    view = getattr(backend, method)(x, *args)
+    backend.copyto(x, backend.asarray(np.ones((2, 3), np.float32)))
+    assert (backend.to_numpy(view) == 1).all()
