@@ -1,0 +1,21 @@
+"""The NumPy backend with its hot methods replaced by compiled, parallel kernels.
+
+Each family of operations has a file; `jit.py` holds the decorator that they are compiled with. What
+a family does not override, or finds too small or of another dtype, the NumPy backend computes.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from ..errors import BackendUnavailable
+
+_missing = [name for name in ("numba", "scipy", "threadpoolctl") if find_spec(name) is None]
+if _missing:
+    raise BackendUnavailable(
+        f'the Numba backend needs {" and ".join(_missing)}; to install: pip install "minidl[numba]"'
+    )
+
+from .backend import NumbaBackend  # noqa: E402
+
+__all__ = ["NumbaBackend"]

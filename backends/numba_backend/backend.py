@@ -1,0 +1,43 @@
+"""NumbaBackend: the families put together."""
+
+from __future__ import annotations
+
+from . import jit
+from .blas import BLAS, require_gemm
+from .conv import Conv
+from .elementwise import Elementwise
+from .linear import Linear
+from .loss import Loss
+from .optimizer import Optimizer
+from .pool import Pool
+
+
+class NumbaBackend(Conv, Elementwise, Linear, Loss, Optimizer, Pool):
+    """The contract on NumPy arrays, computed by parallel kernels where that was measured to pay.
+
+    >>> backend = NumbaBackend()
+    >>> backend.relu(backend.asarray([-1.0, 2.0]))
+    array([0., 2.])
+    """
+
+    name = "numba"
+
+    def __init__(self) -> None:
+        require_gemm()
+
+    def describe(self) -> dict[str, str]:
+        return {
+            **super().describe(),
+            "numba": jit.numba.__version__,
+            "threads": f"{jit.numba.get_num_threads()} ({jit.layer()})",
+            "blas": BLAS.describe(),
+            "cache": jit.config.CACHE_DIR
+            or "__pycache__ beside the kernels, else the user's cache",
+        }
+
+    def set_num_threads(self, count: int) -> None:
+        """Let the calling thread's kernels use `count` threads from now on.
+
+        Raises: ValueError beyond NUMBA_NUM_THREADS, which is fixed when Numba is imported.
+        """
+        jit.set_num_threads(count)

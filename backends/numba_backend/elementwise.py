@@ -1,0 +1,110 @@
+"""Element by element over large arrays, on all threads; small ones are NumPy's.
+
+exp, log, sin, cos and tanh are not here: NumPy's are vectorised, and faster on one thread than the
+C library's, which compiled loops call for every element, on two.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from ..interface import Array
+from ..numpy_backend import NumpyBackend
+from .jit import Kernel, kernel
+from .layout import F32, F64, flat
+
+PARALLEL_FROM = 1 << 16  # elements, for one addition each
+
+
+@kernel(exact=True)
+def add(a: Array, b: Array, y: Array) -> None:
+    for i in prange(y.size):
+        y[i] = a[i] + b[i]
+
+
+@kernel(exact=True)
+def subtract(a: Array, b: Array, y: Array) -> None:
+    for i in prange(y.size):
+        y[i] = a[i] - b[i]
+
+
+@kernel(exact=True)
+def multiply(a: Array, b: Array, y: Array) -> None:
+    for i in prange(y.size):
+        y[i] = a[i] * b[i]
+
+
+@kernel(exact=True)
+def divide(a: Array, b: Array, y: Array) -> None:
+    for i in prange(y.size):
+        y[i] = a[i] / b[i]
+
+
+@kernel(exact=True)
+def relu(x: Array, y: Array) -> None:
+    for i in prange(y.size):
+        y[i] = 0 if x[i] <= 0 else x[i]  # NaN compares false and stays
+
+
+@kernel(exact=True)
+def relu_grad(grad: Array, y: Array, x_grad: Array) -> None:
+    for i in prange(y.size):
+        x_grad[i] = 0 if y[i] <= 0 else grad[i]
+
+
+@kernel(exact=True)
+def leaky_relu(x: Array, slope: float, y: Array) -> None:
+    for i in prange(y.size):
+        y[i] = x[i] if x[i] > 0 else slope * x[i]
+
+
+def same_shape(*arrays: Array) -> bool:
+    """Whether a kernel can walk through these arrays side by side, and it pays.
+
+    Readers and writers move in memory order, so the arrays must be C-contiguous; a read-only one
+    would cost a compilation of its own.
+    """
+    x = arrays[0]
+    if x.size < PARALLEL_FROM or (x.dtype is not F32 and x.dtype is not F64):
+        return False
+    return all(
+        type(a) is np.ndarray and a.flags.carray and a.dtype is x.dtype and a.shape == x.shape
+        for a in arrays
+    )
+
+
+def launch(loop: Kernel, *arrays: Array) -> Array:
+    """Run loop over the flattened arrays and a new one, which is the result."""
+    y = np.empty(arrays[0].shape, arrays[0].dtype)
+    loop(*(flat(a) for a in arrays), flat(y))
+    return y
+
+
+class Elementwise(NumpyBackend):
+    """Arithmetic on arrays of one shape, and the activations that are arithmetic."""
+
+    def add(self, a: Array, b: Array) -> Array:
+        return launch(add, a, b) if same_shape(a, b) else super().add(a, b)
+
+    def subtract(self, a: Array, b: Array) -> Array:
+        return launch(subtract, a, b) if same_shape(a, b) else super().subtract(a, b)
+
+    def multiply(self, a: Array, b: Array) -> Array:
+        return launch(multiply, a, b) if same_shape(a, b) else super().multiply(a, b)
+
+    def divide(self, a: Array, b: Array) -> Array:
+        return launch(divide, a, b) if same_shape(a, b) else super().divide(a, b)
+
+    def relu(self, x: Array) -> Array:
+        return launch(relu, x) if same_shape(x) else super().relu(x)
+
+    def relu_grad(self, grad: Array, y: Array) -> Array:
+        return launch(relu_grad, grad, y) if same_shape(grad, y) else super().relu_grad(grad, y)
+
+    def leaky_relu(self, x: Array, slope: float) -> Array:
+        if not same_shape(x):
+            return super().leaky_relu(x, slope)
+        y = np.empty(x.shape, x.dtype)
+        leaky_relu(flat(x), x.dtype.type(slope), flat(y))
+        return y

@@ -1,0 +1,159 @@
+"""The one decorator: what every kernel of this backend is compiled with, and how it is launched.
+
+A kernel is written once and compiled in two forms, on first use of each: `kernel(...)` runs its
+`prange` loops on Numba's threads, `kernel.serial(...)` on the calling thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType
+from typing import Any, TypeVar, cast
+from zlib import crc32
+
+import numba as numba_typed
+
+# Numba's type information varies from version to version and does not know all of these names.
+numba: Any = numba_typed
+config: Any = numba.config
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# What a sum may do: change its order and fuse multiply with add. NaN, infinity and signed zero of
+# single results survive; `fastmath=True` would break isnan.
+REASSOCIATE = {"contract", "reassoc", "nsz", "arcp"}
+
+# GNU OpenMP launches in 1 us, TBB in 2 us, workqueue in 80 us; a choice made outside is respected.
+if "NUMBA_THREADING_LAYER" not in os.environ and "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
+    config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+
+# Numba recompiles a cached kernel when the file that holds it changes, but not when a helper in
+# another file does. So these files' contents are part of the name a kernel is cached under.
+_SHARED = ("jit.py", "blas.py", "conv_loops.py")
+_VERSION = crc32(b"".join((Path(__file__).parent / name).read_bytes() for name in _SHARED))
+
+
+class _Threads:
+    """What this process may do with Numba's threads."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.exclusive = True  # one launch at a time, until the layer is known to allow more
+        self.launched = False
+        self.lost = False  # forked after a launch: the threads stayed in the parent
+
+    def after_launch(self) -> None:
+        self.launched = True
+        self.exclusive = numba.threading_layer() == "workqueue"
+
+    def after_fork(self) -> None:
+        self.lock = threading.RLock()
+        if self.launched and numba.threading_layer() != "workqueue":  # which restarts its threads
+            self.lost = self.exclusive = True
+
+
+THREADS = _Threads()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=THREADS.after_fork)
+
+
+def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """njit with a disk cache; without one where no directory can be written."""
+    options = {"error_model": "numpy", "nogil": True, **options}
+    try:
+        compiled = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # "cannot cache function": not even a user-wide cache directory
+        compiled = numba.njit(**options)(function)
+    return cast("Callable[..., Any]", compiled)
+
+
+def _renamed(function: Callable[..., Any], form: str) -> Callable[..., Any]:
+    """The same code under another qualified name, which is what Numba's disk cache goes by."""
+    assert isinstance(function, FunctionType)
+    twin = FunctionType(function.__code__, function.__globals__, function.__name__)
+    twin.__module__ = function.__module__
+    twin.__qualname__ = f"{function.__qualname__}.{form}.{_VERSION:08x}"
+    return twin
+
+
+class Kernel:
+    """A compiled loop nest; called, it runs in parallel (see `kernel`)."""
+
+    def __init__(self, function: Callable[..., Any], fastmath: Any) -> None:
+        self.__doc__ = function.__doc__
+        self.name = function.__name__
+        self.serial = _compile(_renamed(function, "serial"), fastmath=fastmath)
+        self._parallel = _compile(_renamed(function, "parallel"), fastmath=fastmath, parallel=True)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run on Numba's threads: one caller at a time where the threading layer cannot do more."""
+        if not THREADS.exclusive:
+            return self._parallel(*arguments)
+        if THREADS.lost:
+            return self._without_threads(*arguments)
+        with THREADS.lock:
+            result = self._parallel(*arguments)
+            THREADS.after_launch()
+        return result
+
+    def sized(self, work: int, parallel_from: int) -> Callable[..., Any]:
+        """The form that pays: parallel if there is enough work to make up for the launch."""
+        return self if work >= parallel_from else self.serial
+
+    def _without_threads(self, *arguments: Any) -> Any:
+        warnings.warn(
+            "this process was forked after the Numba backend had started its threads, which do not"
+            " survive a fork: its kernels run on one thread here. Start processes with 'spawn'"
+            " (multiprocessing.set_start_method('spawn')) to have them run on all.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return self.serial(*arguments)
+
+
+def kernel(*, exact: bool = False) -> Callable[[Callable[..., Any]], Kernel]:
+    """Compile a function over plain arrays, on first use per dtype, with a cache on disk.
+
+    exact: every operation as written, so that bits agree with NumPy's; otherwise sums may be
+    reordered (vectorised) and multiply-add fused.
+
+    >>> from numba import prange
+    >>> import numpy as np
+    >>> @kernel(exact=True)
+    ... def double(x):
+    ...     for i in prange(x.size):
+    ...         x[i] *= 2
+    >>> x = np.arange(3.0)
+    >>> double(x)
+    >>> x
+    array([0., 2., 4.])
+    """
+    return lambda function: Kernel(function, False if exact else REASSOCIATE)
+
+
+def helper(function: F) -> F:
+    """Compile a function that kernels call; LLVM builds it into them."""
+    return cast("F", numba.njit(error_model="numpy", nogil=True)(function))
+
+
+def set_num_threads(count: int) -> None:
+    """Let the calling thread's kernels use `count` threads from now on."""
+    numba.set_num_threads(count)
+
+
+def layer() -> str:
+    """The threading layer in use, or how it will be chosen."""
+    with contextlib.suppress(ValueError):  # Numba's way of saying that nothing was launched yet
+        return str(numba.threading_layer())
+    chosen = config.THREADING_LAYER
+    return str(chosen if chosen != "default" else "first of " + ", ".join(priority()))
+
+
+def priority() -> list[str]:
+    """Threading layers in the order in which they are tried."""
+    return list(config.THREADING_LAYER_PRIORITY)

@@ -1,0 +1,61 @@
+"""Which arrays a kernel takes, and how others are brought into that form.
+
+Numba compiles a kernel anew for every layout, number of dimensions, dtype and for read-only arrays.
+Kernels here are given C-contiguous, writeable, aligned arrays only: one compilation per dtype.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..interface import Array, DType, Shape
+
+# NumPy keeps one object for each of its own dtypes, so that `is` will do, and is quicker than ==.
+F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def suits(first: Array, *rest: Array | None) -> bool:
+    """Whether all are non-empty, of the same dtype, and that is float32 or float64.
+
+    None stands for an argument that was left out. What does not suit goes to the NumPy backend.
+
+    >>> suits(np.ones(3), None, np.ones((2, 2))), suits(np.ones(3), np.ones(3, np.float32))
+    (True, False)
+    """
+    dtype = first.dtype
+    if (dtype is not F32 and dtype is not F64) or not first.size:
+        return False
+    return all(x is None or (x.dtype is dtype and x.size) for x in rest)
+
+
+def plain(x: Array) -> Array:
+    """x itself if kernels take it as it is, else a copy (of views, read-only arrays, subclasses).
+
+    >>> x = np.ones((2, 3))
+    >>> plain(x) is x, plain(x.T).flags.carray, plain(np.broadcast_to(x, (4, 2, 3))).shape
+    (True, True, (4, 2, 3))
+    """
+    if type(x) is np.ndarray and x.flags.carray:
+        return x
+    return np.array(x, order="C", subok=False)
+
+
+def flat(x: Array) -> Array:
+    """The elements of a plain array in one dimension, without a copy."""
+    return x.reshape(-1)
+
+
+def optional(x: Array | None, dtype: DType) -> Array:
+    """x as kernels take it; an empty array in place of None, so that there is one signature."""
+    return np.empty(0, dtype) if x is None else plain(x)
+
+
+def around(shape: Shape, axis: int) -> tuple[int, int, int]:
+    """The number of elements before, along and after an axis.
+
+    >>> around((2, 3, 4, 5), 1)
+    (2, 3, 20)
+    """
+    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
