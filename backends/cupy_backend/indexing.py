@@ -16,29 +16,16 @@ class Indexing(Common):
     """Float atomics would be faster, but add in whatever order threads arrive."""
 
     def _scatter_add(self, target: Array, index: Any, values: Array) -> None:
-        """Any index, by way of the flat positions that it selects."""
-        xp = self.xp
-        if target.dtype not in C_TYPES:
-            xp.add.at(target, index, values)
-            return
-        positions = xp.arange(target.size).reshape(target.shape)[index]
-        values = xp.broadcast_to(values, positions.shape)
-        flat = self._dense(target, target.dtype).reshape(-1)
-        self._scatter_rows(flat.reshape(1, -1, 1), positions.reshape(-1), values)
-        if not target.flags.c_contiguous:  # `flat` was a copy
-            target[...] = flat.reshape(target.shape)
+        """Flat positions in a flat target, which is all that the reference asks for."""
+        self._scatter_rows(target.reshape(1, -1, 1), index, values)
 
     def index_add(self, x: Array, axis: int, index: Array, source: Array) -> Array:
-        if x.dtype not in C_TYPES:
-            return super().index_add(x, axis, index, source)
         y = x.copy()
         outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
         self._scatter_rows(y.reshape(outer, x.shape[axis], inner), index, source)
         return y
 
     def embedding_grad(self, grad: Array, index: Array, rows: int) -> Array:
-        if grad.dtype not in C_TYPES:
-            return super().embedding_grad(grad, index, rows)
         y = self.xp.zeros((rows, grad.shape[-1]), grad.dtype)
         self._scatter_rows(y.reshape(1, rows, -1), index.reshape(-1), grad)
         return y
@@ -50,6 +37,9 @@ class Indexing(Common):
         """
         outer, rows, inner = out.shape
         if out.size == 0 or index.size == 0:
+            return
+        if out.dtype not in C_TYPES:  # float16, bool: CuPy's atomics
+            self.xp.add.at(out, (slice(None), index), source.reshape(outer, -1, inner))
             return
         index = self._dense(index, np.dtype(np.int64)) % rows  # -1 is the last row, as in NumPy
         order = self.xp.argsort(index)  # CuPy's sort is stable

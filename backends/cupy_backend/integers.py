@@ -9,11 +9,11 @@ import numpy as np
 from ..interface import Array, DType, Pair, Shape
 from ..numpy_backend.windows import framed, out_size
 from .common import Common
-from .kernels import C_TYPES, FLOATS, MAX_GRID_Y, over_items
+from .kernels import ANY_FLOAT, CODES, FLOATS, MAX_GRID_Y, over_items
 
 TILE = 16  # of a block in int8_matmul; integers.cu has the same number
 ALIGNMENT = 16  # bytes; cuBLAS demands 4 and is said to be faster with 16
-INT8, INT32 = np.dtype(np.int8), np.dtype(np.int32)
+INT32 = np.dtype(np.int32)
 
 # library_types.h and cublas_api.h of the CUDA toolkit
 CUDA_R_8I, CUDA_R_32I, CUBLAS_COMPUTE_32I = 3, 10, 72
@@ -34,7 +34,7 @@ class Integers(Common):
         self, x: Array, weight: Array, pad_value: int,
         stride: Pair, padding: Pair, dilation: Pair, groups: int,
     ) -> Array:  # fmt: skip
-        """Windows as rows for int8_matmul; groups go the reference's way, in one batched product."""
+        """Windows as rows for int8_matmul; groups go the reference's way, as a batched product."""
         if groups != 1:
             return super().int8_conv2d(x, weight, pad_value, stride, padding, dilation, groups)
         kernel = weight.shape[2:]
@@ -55,7 +55,7 @@ class Integers(Common):
         if not self._cublas_product(a, b, out):
             args = [a.view(np.int32), b.view(np.int32), out, rows, b.shape[0], width // 4]
             grid = (-(-b.shape[0] // TILE), min(-(-rows // TILE), MAX_GRID_Y)), (TILE, TILE)
-            self._kernels.launch("integers.cu", "int8_matmul", INT8, grid, args)
+            self._kernels.launch("integers.cu", "int8_matmul", ANY_FLOAT, grid, args)
         return out if out.shape[1] == columns else out[:, :columns].copy()
 
     def _padded(self, x: Array, shape: Shape) -> Array:
@@ -92,7 +92,7 @@ class Integers(Common):
     ) -> Array:
         dtype = np.dtype(dtype)
         layout = channel_layout(x.shape, scale.shape)
-        fits = x.dtype in FLOATS and dtype in C_TYPES and zero_point.shape == scale.shape
+        fits = x.dtype in FLOATS and dtype in CODES and zero_point.shape == scale.shape
         if layout is None or not fits or not x.size:
             return super().quantize(x, scale, zero_point, low, high, dtype)
         out = self.xp.empty(x.shape, dtype)
@@ -104,7 +104,7 @@ class Integers(Common):
 
     def dequantize(self, q: Array, scale: Array, zero_point: Array) -> Array:
         layout = channel_layout(q.shape, scale.shape)
-        fits = scale.dtype in FLOATS and q.dtype in C_TYPES and q.dtype.itemsize == 1
+        fits = scale.dtype in FLOATS and q.dtype in CODES and q.dtype.itemsize == 1
         if layout is None or not fits or zero_point.shape != scale.shape or not q.size:
             return super().dequantize(q, scale, zero_point)
         out = self.xp.empty(q.shape, scale.dtype)

@@ -23,6 +23,20 @@ C_TYPES = {
     np.dtype(np.int64): "i64",
 }
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+CODES = (np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int32))  # of quantized values
+
+# The element types that each file compiles for; the others call functions of floats.
+FILES = {
+    "convolution.cu": tuple(C_TYPES),
+    "indexing.cu": tuple(C_TYPES),
+    "integers.cu": FLOATS,
+    "losses.cu": FLOATS,
+    "normalize.cu": FLOATS,
+    "optimizers.cu": FLOATS,
+    "pooling.cu": tuple(C_TYPES),
+    "random.cu": FLOATS,
+}
+ANY_FLOAT = FLOATS[0]  # for kernels without a `real` in them
 
 # One rounding per operation, as in the reference: a fused multiply-add would change last bits, and
 # what these kernels wait for is memory. CuPy itself adds -ftz=true: float32 subnormals become 0.
@@ -53,7 +67,7 @@ def options(real: DType, code: DType | None = None) -> tuple[str, ...]:
     >>> options(np.dtype(np.float32))
     ('-std=c++17', '--fmad=false', '-Dreal=f32', '-Dcode=i8')
     """
-    code = np.dtype(np.int8) if code is None else code
+    code = CODES[0] if code is None else code
     return (*OPTIONS, f"-Dreal={C_TYPES[real]}", f"-Dcode={C_TYPES[code]}")
 
 
@@ -76,8 +90,8 @@ class Kernels:
     ) -> None:
         """Queue a kernel on the current stream; integers are passed as C int.
 
-        Raises: TypeError for a Python float, whose C type would be a guess; OverflowError for an
-        integer that does not fit.
+        Raises: TypeError for a Python float, whose C type would be a guess, and for an element
+        type that the file is not for; OverflowError for an integer that does not fit.
         """
         key = (file, name, real, code)
         function = self._functions.get(key)
@@ -87,6 +101,8 @@ class Kernels:
 
     def _module(self, file: str, real: DType, code: DType | None) -> Any:
         key = (file, options(real, code))
+        if real not in FILES[file] or code not in (None, *CODES):
+            raise TypeError(f"{file} is not for elements of {real} and codes of {code}")
         if key not in self._modules:
             self._modules[key] = self._raw_module(code=source(file), options=key[1])
         return self._modules[key]

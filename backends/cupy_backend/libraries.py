@@ -33,7 +33,7 @@ def load() -> Libraries:
         ) from error
     if not cupy.cuda.is_available():
         raise BackendUnavailable(
-            f"CuPy {cupy.__version__} is installed, but finds no usable NVIDIA GPU: {_reason(cupy)}. "
+            f"CuPy {cupy.__version__} is installed, but finds no usable GPU: {_reason(cupy)}. "
             "Check that `nvidia-smi` lists a GPU and that the driver is new enough for this CuPy"
         )
     return Libraries(cupy, erf, _cublas())

@@ -8,9 +8,7 @@ import numpy as np
 
 from ..interface import Array, DType, Shape
 from .common import Common
-from .kernels import FLOATS, over_items
-
-WORD = np.dtype(np.float32)  # any type: kernels that make words do not use `real`
+from .kernels import ANY_FLOAT, FLOATS, over_items
 
 
 class Random(Common):
@@ -20,7 +18,7 @@ class Random(Common):
         words = self.xp.empty(count, np.uint32)
         if count:
             args = [words, *_start(seed, counter), np.int64(count)]
-            self._kernels.launch("random.cu", "philox", WORD, over_items(-(-count // 4)), args)
+            self._kernels.launch("random.cu", "philox", ANY_FLOAT, over_items(-(-count // 4)), args)
         return words
 
     def uniform(self, seed: int, counter: int, shape: Shape, dtype: DType) -> Array:

@@ -30,7 +30,13 @@
 #define __align__(n) __attribute__((aligned(n)))
 #define __shared__ static  // one copy per process: blocks do not overlap in time
 
-using std::exp; using std::log; using std::sqrt; using std::rint; using std::fabs; using std::pow;
+// CUDA has each of these for float and for double, so that an int is ambiguous; so it is here.
+inline float exp(float x) { return std::exp(x); }
+inline float log(float x) { return std::log(x); }
+inline float sqrt(float x) { return std::sqrt(x); }
+inline float rint(float x) { return std::rint(x); }
+inline float fabs(float x) { return std::fabs(x); }
+inline float pow(float x, float y) { return std::pow(x, y); }
 
 struct dim3 { unsigned x, y, z; };
 static dim3 threadIdx, blockIdx, blockDim, gridDim;

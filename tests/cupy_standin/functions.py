@@ -54,10 +54,12 @@ class Ufunc:
         name = self.__name__
         if options:
             check_call(name, args, options)
-        out = options.pop("out", None)
+        out = options.get("out")
+        if out is not None:
+            options["out"] = unwrap(out)
         plain = [unwrap(a) for a in args]
         with np.errstate(all="ignore"):
-            result = self._function(*plain, out=None if out is None else unwrap(out), **options)
+            result = self._function(*plain, **options)
         if isinstance(result, tuple):
             return tuple(map(wrap, result))
         self._check_dtypes(plain, result)
