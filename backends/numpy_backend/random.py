@@ -91,9 +91,10 @@ class Random(Common):
         x = (words - (quarter << 30)).astype(xp.float64) * TURN  # |x| <= pi / 4
         square = x * x
         cos, sin = _series(COS_TERMS, square), x * _series(SIN_TERMS, square)
-        odd = quarter & 1 == 1
+        odd = (quarter & 1) == 1
         cos, sin = xp.where(odd, sin, cos), xp.where(odd, cos, sin)
-        return xp.where(quarter + 1 & 2 == 2, -cos, cos), xp.where(quarter & 2 == 2, -sin, sin)
+        left, below = ((quarter + 1) & 2) == 2, (quarter & 2) == 2  # where cos and sin are negative
+        return xp.where(left, -cos, cos), xp.where(below, -sin, sin)
 
     @quiet
     def dropout(self, x: Array, p: float, seed: int, counter: int) -> tuple[Array, Array]:
