@@ -162,6 +162,12 @@ def test_arguments_must_have_the_types_of_the_parameters(module):
             launch(module, "add", 64, *args)
 
 
+def test_arrays_that_are_only_read_may_overlap(module):
+    a, out = np.arange(40, dtype=np.int32), np.empty(32, np.int32)
+    launch(module, "dot", 32, a[:32], a[8:], out)
+    np.testing.assert_array_equal(out, [1 + int(i) * (int(i) + 8) for i in range(32)])
+
+
 def test_dp4a_multiplies_signed_bytes(module):
     rng = np.random.default_rng(0)
     a, b = (rng.integers(-128, 128, (32, 4), np.int8) for _ in range(2))

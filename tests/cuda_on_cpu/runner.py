@@ -142,6 +142,7 @@ class Kernel:
                 zip(self.parameters, args, strict=True)
             )
         ]
+        copies.refuse_overlap()
         pointers = (ctypes.c_void_p * len(values))(*[value.ctypes.data for value in values])
         shape = (ctypes.c_uint * 6)(*_three(grid), *_three(block))
         with _lock:
@@ -175,18 +176,22 @@ class _Copies:
             raise KernelError(f"{where}: the array is not C-contiguous, a kernel would misread it")
         key = (argument.ctypes.data, argument.nbytes)
         if key not in self._taken:
-            self._refuse_overlap(where, key)
             self._taken[key] = (argument, _between_guards(argument))
         if parameter[0] == "p":
             self._written.add(key)
         buffer = self._taken[key][1]
         return np.array([buffer.ctypes.data + GUARD], np.uintp)
 
-    def _refuse_overlap(self, where: str, key: tuple[int, int]) -> None:
-        start, size = key
-        for other, length in self._taken:
-            if start < other + length and other < start + size:
-                raise KernelError(f"{where}: the array overlaps another argument in part")
+    def refuse_overlap(self) -> None:
+        """Raises: KernelError if a written array overlaps another argument in part.
+
+        The same array twice is one copy; arrays that are only read may overlap as they like.
+        """
+        for start, size in self._written:
+            for other, length in self._taken:
+                meet = start < other + length and other < start + size
+                if meet and (start, size) != (other, length):
+                    raise KernelError(f"{self._kernel}: a written array overlaps another in part")
 
     def give_back(self) -> None:
         """Check the guards and copy the results back.
