@@ -212,3 +212,16 @@ def rounded_bound(magnitude: float, dtype: np.dtype | type) -> float:
 def normal_quantile(probability: float) -> float:
     """How many standard deviations a normal variable exceeds, on either side, with probability."""
     return NormalDist().inv_cdf(1 - probability / 2)
+
+
+# The step at which a central difference's two errors, h^2 and u / h, are about equal.
+DIFFERENCE_STEP = unit_roundoff(np.float64) ** (1 / 3)
+
+
+def slope_bound(terms: int) -> float:
+    """The error of a central difference of a sum of `terms` smooth functions of order one.
+
+    h^2 / 6 times a third derivative and u / h, both u^(2/3), for each term; a factor of 10 stands
+    for derivatives and values above one in the small cases that use it.
+    """
+    return 10 * terms * DIFFERENCE_STEP**2

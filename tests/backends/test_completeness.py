@@ -1,0 +1,59 @@
+"""Every backend has the whole contract with its signatures, and every method of it has a case."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import tests.backends
+from backends import Backend
+from tests.conformance import CASES, contract_methods, covers, parameter_sets
+
+
+def all_cases() -> dict:
+    """CASES after every file of this folder has been imported."""
+    for module in pkgutil.iter_modules(tests.backends.__path__, "tests.backends."):
+        name = module.name.rpartition(".")[2]
+        if name.startswith("test_") and not name.startswith("test_cupy_"):
+            importlib.import_module(module.name)
+    return CASES
+
+
+@pytest.mark.parametrize("name", contract_methods())
+def test_every_method_has_a_conformance_case(name):
+    cases = all_cases().get(name, [])
+    assert cases, f"the contract's method {name!r} has no case: write one and mark it @covers"
+    for case in cases:
+        assert name in case.methods
+        parameters = inspect.signature(case).parameters
+        assert "backend" in parameters, f"{case.__name__} covers {name} without a backend to test"
+        assert ("method" in parameters) == ({"method": name} in list(parameter_sets(case))), (
+            f"{case.__name__} is not run for {name}"
+        )
+
+
+def test_a_case_of_an_unknown_method_is_refused():
+    with pytest.raises(ValueError, match="conv3d"):
+        covers("conv2d", "conv3d")
+
+
+@pytest.mark.parametrize("name", contract_methods())
+def test_every_method_is_there_with_the_contracts_signature(backend, name):
+    """Names, order, defaults and kinds of parameters; annotations may be spelled differently."""
+    method = getattr(backend, name)
+    assert callable(method)
+    assert not getattr(method, "__isabstractmethod__", False), f"{name} is not implemented"
+    assert shape_of(method) == shape_of(getattr(Backend, name))[1:], f"{name} differs"
+
+
+def shape_of(function) -> list[tuple]:
+    parameters = inspect.signature(function).parameters.values()
+    return [(p.name, p.kind, p.default) for p in parameters]
+
+
+def test_a_backend_is_a_backend_and_has_a_name(backend):
+    assert isinstance(backend, Backend)
+    assert backend.name not in ("", "?")
