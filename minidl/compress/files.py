@@ -1,0 +1,283 @@
+"""Files of compressed models: what is zero is not stored, and the header says how to put it back.
+
+A file is safetensors (see `training.checkpoint`), so any reader of that format lists it. Next to
+a tensor's name the header may hold a note of words `key=value`:
+
+- `masked=120x400`: of a tensor of that shape only the elements under its mask are stored, in C
+  order; `<name>.bits` is the mask, eight elements a byte (`numpy.packbits`).
+- `sparse=120x400`: the same for the elements that are not 0; there is no mask.
+- `qtensor=affine`, perhaps with `axis=0`: the codes of a QTensor; its scales are `<name>_scale`.
+
+Next to a layer's path: `int8=per_channel input=affine`, for a static layer with the input's `scale`
+and `zero_point`. Storing a sparse matrix as bits and values: Han et al. (2015), arXiv:1510.00149,
+section 2, with a bit for each weight in place of distances; above 10 % density it is no longer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from backends import Backend
+
+from ..engine.creation import from_numpy
+from ..engine.dtypes import float32, int32
+from ..engine.modes import get_backend
+from ..engine.tensor import Tensor
+from ..errors import CheckpointError
+from ..nn import Linear, Module
+from ..training import checkpoint
+from . import prune
+from .layers import QuantConv2d, QuantLayer, QuantLinear
+from .models import clone, compressible, replace
+from .qtensor import QTensor, scheme_of
+
+FORMAT = ".format"  # no module or parameter can have this name
+VERSION = "minidl compressed 1"
+_ENTRY = 150  # bytes of header for one more tensor and a note
+
+Notes = dict[str, str]
+
+
+class _Packed(NamedTuple):
+    tensors: dict[str, Tensor]
+    notes: Notes
+
+
+def save(model: Module, path: str | Path) -> None:
+    """Write a model: float, pruned, quantized or both. Each tensor takes the form that is smallest.
+
+    Raises: CheckpointError if the file cannot be written; an older one is then untouched.
+
+    >>> import minidl, tempfile
+    >>> model = prune.magnitude(minidl.nn.Linear(8, 4), 0.5)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(model, f"{folder}/model.safetensors")
+    ...     twin = load(minidl.nn.Linear(8, 4), f"{folder}/model.safetensors")
+    >>> twin.weight.tolist() == model.weight.tolist(), twin.weight_mask.tolist()[0][0] in (0, 1)
+    (True, True)
+    """
+    notes, hidden = {}, set()
+    for name, module in model.named_modules():
+        if isinstance(module, QuantLayer):
+            notes[name] = _note_of(module)
+            hidden |= {f"{name}.{buffer}".lstrip(".") for buffer in QuantLayer.IN_THE_NOTE}
+    state = {name: x for name, x in model.state_dict().items() if name not in hidden}
+    masks = {_join(t.path, t.name): t.mask for t in prune.masked(model) if t.mask is not None}
+    tensors, more = _pack(state, masks)
+    checkpoint.save(path, tensors, {FORMAT: VERSION, **notes, **more})
+
+
+def load(model: Module, path: str | Path) -> Module:
+    """The model that `save` wrote, built from a float model of the same architecture.
+
+    `model` is not changed; its weights do not matter. What is in the file decides which layers are
+    quantized and which weights have masks. A plain checkpoint of a float model will do as well.
+    Raises: CheckpointError if the file is missing, damaged, or of another architecture.
+    """
+    tensors, metadata = checkpoint.load(path, "numpy")
+    tensors = checkpoint.weights(tensors, metadata)
+    try:
+        return _rebuild(clone(model), tensors, _notes(metadata))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Write named tensors, among which may be QTensors. Raises: CheckpointError, as `save`.
+
+    >>> import minidl, tempfile
+    >>> from minidl.compress import quantize
+    >>> q = quantize(minidl.tensor([1.0, -2.0]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_tensors({"q": q}, f"{folder}/q.safetensors")
+    ...     load_tensors(f"{folder}/q.safetensors")["q"]
+    QTensor([  64, -127], dtype=int8, scale=0.01574803, zero_point=0)
+    """
+    packed, notes = _pack(tensors, {})
+    checkpoint.save(path, packed, {FORMAT: VERSION, **notes})
+
+
+def load_tensors(
+    path: str | Path, backend: str | Backend | None = None
+) -> dict[str, Tensor | QTensor]:
+    """The tensors in a file, by name; those of a compressed model too, with its masks.
+
+    Raises: CheckpointError if the file is missing or damaged.
+    """
+    tensors, metadata = checkpoint.load(path, "numpy")
+    target = get_backend(backend)
+    try:
+        found = _unpack(tensors, _notes(metadata))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return {name: x.to(target) for name, x in found.items()}
+
+
+# -- tensors --------------------------------------------------------------------------------------
+def _pack(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> _Packed:
+    """What to store, and the notes for it; a mask is stored with its tensor."""
+    packed = _Packed({}, {})
+    inside = {prune.mask_name(name) for name in masks}
+    for name, x in tensors.items():
+        if name in inside:
+            continue
+        words: dict[str, Any] = {}
+        values = x.numpy()
+        keep = masks[name].numpy() if name in masks else _not_zero(values)
+        if name in masks or _pays(values, keep):
+            words["masked" if name in masks else "sparse"] = "x".join(map(str, values.shape))
+            packed.tensors[f"{name}.bits"] = from_numpy(np.packbits(keep.ravel()), "numpy")
+            values = values[keep]
+        packed.tensors[name] = from_numpy(np.asarray(values, order="C"), "numpy")
+        if isinstance(x, QTensor):
+            words["qtensor"] = x.scheme.name
+            words |= {} if x.axis is None else {"axis": x.axis}
+            packed.tensors[f"{name}_scale"] = x.scale.to("numpy")
+            packed.tensors[f"{name}_zero_point"] = x.zero_point.to("numpy")
+        if words:
+            packed.notes[name] = _words(words)
+    return packed
+
+
+def _not_zero(values: np.ndarray) -> np.ndarray:
+    """Which elements have a bit set: -0.0 counts, so that it comes back as it was."""
+    raw = np.ascontiguousarray(values).view(f"u{values.itemsize}")
+    present: np.ndarray = raw.reshape(values.shape) != 0
+    return present
+
+
+def _pays(values: np.ndarray, keep: np.ndarray) -> bool:
+    return int((~keep).sum()) * values.itemsize > -(-keep.size // 8) + _ENTRY
+
+
+def _unpack(tensors: Mapping[str, Tensor], notes: Notes) -> dict[str, Tensor]:
+    """The reverse of `_pack`; a mask becomes the tensor `<name>_mask`."""
+    found = dict(tensors)
+    for name, note in notes.items():
+        words = _parse(note)
+        if "int8" in words:
+            continue
+        if name not in found:
+            raise CheckpointError(f"the header describes {name!r}, which is not in the file")
+        shape = words.get("masked") or words.get("sparse")
+        if shape is not None:
+            keep = _bits(name, found.pop(f"{name}.bits", None), shape)
+            found[name] = _spread(name, found[name].numpy(), keep)
+            if "masked" in words:
+                found[prune.mask_name(name)] = from_numpy(keep, "numpy")
+        if "qtensor" in words:
+            found[name] = _qtensor(name, found, words)
+    return found
+
+
+def _bits(name: str, bits: Tensor | None, shape: str) -> np.ndarray:
+    sizes = tuple(int(n) for n in shape.split("x"))
+    count = math.prod(sizes)
+    if bits is None or bits.shape != (-(-count // 8),) or bits.dtype != np.uint8:
+        raise CheckpointError(f"{name}.bits is missing or does not hold {count} bits")
+    return np.unpackbits(bits.numpy(), count=count).astype(bool).reshape(sizes)
+
+
+def _spread(name: str, values: np.ndarray, keep: np.ndarray) -> Tensor:
+    if values.shape != (int(keep.sum()),):
+        raise CheckpointError(
+            f"{name} has {values.size} values for the {int(keep.sum())} places marked in its bits"
+        )
+    dense = np.zeros(keep.shape, values.dtype)
+    dense[keep] = values
+    return from_numpy(dense, "numpy")
+
+
+def _qtensor(name: str, found: dict[str, Tensor], words: dict[str, str]) -> QTensor:
+    codes = found[name]
+    try:
+        scale, zero_point = found.pop(f"{name}_scale"), found.pop(f"{name}_zero_point")
+    except KeyError as error:
+        raise CheckpointError(f"{error} is missing, without which {name} means nothing") from error
+    axis = int(words["axis"]) if "axis" in words else None
+    scheme = scheme_of(words["qtensor"], codes.dtype)
+    return QTensor(codes.data, codes.backend, scale, zero_point, scheme, axis)
+
+
+# -- models ---------------------------------------------------------------------------------------
+def _note_of(layer: QuantLayer) -> str:
+    per = "per_tensor" if layer.weight_scale.ndim == 0 else "per_channel"
+    words = {"int8": per, "input": layer.scheme.name}
+    if layer.input_scale is not None and layer.input_zero_point is not None:
+        words["scale"] = str(
+            layer.input_scale.numpy()[()]
+        )  # the shortest text that reads back equal
+        words["zero_point"] = str(layer.input_zero_point.item())
+    return _words(words)
+
+
+def _rebuild(model: Module, tensors: Mapping[str, Tensor], notes: Notes) -> Module:
+    """Give a float model the layers and masks of the file, then its values."""
+    prune.remove(model)
+    modules = dict(model.named_modules())
+    state = _unpack(tensors, notes)
+    twins: dict[Module, Module] = {}
+    for name, note in notes.items():
+        words = _parse(note)
+        if "int8" in words:
+            twins[_layer(modules, name)] = _quantized(_layer(modules, name), words)
+            values = {"input_scale": float32, "input_zero_point": int32}
+            for buffer, dtype in values.items():
+                text = words.get(buffer.removeprefix("input_"))
+                if text is not None:
+                    state[_join(name, buffer)] = from_numpy(np.array(text).astype(dtype), "numpy")
+        elif "masked" in words:
+            path, _, parameter = name.rpartition(".")
+            mask = state[prune.mask_name(name)].numpy()
+            if getattr(getattr(modules.get(path), parameter, None), "shape", None) != mask.shape:
+                raise CheckpointError(f"{name} is {mask.shape}, of which the model has none")
+            prune.attach(modules[path], parameter, mask)
+    result = replace(model, twins)
+    result.load_state_dict(state)
+    return result.eval() if twins else result
+
+
+def _layer(modules: dict[str, Module], name: str) -> Any:
+    layer = modules.get(name)
+    if not compressible(layer):
+        raise CheckpointError(
+            f"layer {name!r} is quantized in the file, but the model has"
+            f" {'no such layer' if layer is None else f'a {type(layer).__name__} there'}. Give a"
+            " float model of the same architecture."
+        )
+    return layer
+
+
+def _quantized(layer: Any, words: dict[str, str]) -> QuantLayer:
+    kind = QuantLinear if isinstance(layer, Linear) else QuantConv2d
+    bounds = (0.0, 1.0) if "scale" in words else None  # overwritten by what is in the file
+    return kind(layer, words["int8"] == "per_channel", scheme_of(words["input"]), bounds)
+
+
+# -- the header -----------------------------------------------------------------------------------
+def _words(words: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in words.items())
+
+
+def _parse(note: str) -> dict[str, str]:
+    pairs = (word.partition("=") for word in note.split())
+    return {key: value for key, _, value in pairs}
+
+
+def _notes(metadata: Mapping[str, Any]) -> Notes:
+    """The notes in the header. Raises: CheckpointError if a later version wrote the file."""
+    version = metadata.get(FORMAT)
+    if version is None:
+        return {}  # a plain checkpoint
+    if version != VERSION:
+        raise CheckpointError(f"it is {version!r}, this minidl reads {VERSION!r}; update minidl")
+    return {name: str(note) for name, note in metadata.items() if name != FORMAT}
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

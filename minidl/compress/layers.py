@@ -1,0 +1,240 @@
+"""Linear and Conv2d in integers: 8-bit weights and inputs, 32-bit sums, one rescaling at the end.
+
+With x = s_x (q_x - z_x) and w = s_w q_w, a sum of products is
+
+    sum x w = s_x s_w (sum q_x q_w - z_x sum q_w),
+
+so the layer multiplies codes, subtracts a correction that is known beforehand, and rescales once.
+The correction is exact, in int32; the bias stays float32 and is added last. Source: Jacob et al.
+(2017), arXiv:1712.05877, section 2.2; Krishnamoorthi (2018), arXiv:1806.08342, section 3.1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from backends import Array, Backend
+
+from ..engine.apply import apply
+from ..engine.creation import tensor
+from ..engine.dtypes import float32, int32
+from ..engine.function import Function
+from ..engine.tensor import Tensor
+from ..errors import ArgumentError, DTypeError, GraphError, ShapeError
+from ..nn import Conv2d, Linear, Module
+from .qtensor import SYMMETRIC, QTensor, Scheme, grid, quantize
+
+# Beyond it a sum of products of 8-bit codes can leave int32.
+LONGEST_SUM = (2**31 - 1) // (255 * 127)
+
+
+class Constants(NamedTuple):
+    """What a layer computes with, ready on one backend; shapes broadcast against the sums."""
+
+    weight: Array  # int8 codes
+    scale: Array  # s_w
+    sums: Array  # int32: the sum of each output's codes
+    bias: Array | None
+    scheme: Scheme
+    fixed: Input | None  # the input's grid, unless it is chosen for each batch
+
+    def input(self, backend: Backend, x: Array) -> Input:
+        """The grid of the input: the calibrated one, or the one that covers this batch."""
+        if self.fixed is not None:
+            return self.fixed
+        low, high = backend.bounds(x) if x.size else (0.0, 0.0)
+        return self.on(backend, *grid(low, high, self.scheme, float32))
+
+    def on(self, backend: Backend, scale: float, zero_point: int) -> Input:
+        """A grid of the input, with the constants that follow from it."""
+        s, z = backend.full((), scale, float32), backend.full((), zero_point, int32)
+        multiplier, correction = backend.multiply(self.scale, s), backend.multiply(self.sums, z)
+        return Input(s, z, zero_point, multiplier, correction)
+
+
+class Input(NamedTuple):
+    """The grid of the input, and what depends on it: s_x s_w and z_x sum q_w for each output."""
+
+    scale: Array
+    zero_point: Array
+    zero: int
+    multiplier: Array
+    correction: Array
+
+
+class _Int8(Function):
+    """y = s_x s_w (sum q_x q_w - z_x sum q_w) + b; for inference only."""
+
+    def __init__(self, constants: Constants) -> None:
+        self.constants = constants
+
+    def forward(self, x: Array) -> Array:
+        c, lib = self.constants, self.backend
+        grid = c.input(lib, x)
+        scheme = c.scheme
+        codes = lib.quantize(x, grid.scale, grid.zero_point, scheme.low, scheme.high, scheme.dtype)
+        total = self.product(codes, c.weight, grid.zero)
+        y = lib.dequantize(total, grid.multiplier, grid.correction)
+        return y if c.bias is None else lib.add(y, c.bias)
+
+    def product(self, codes: Array, weight: Array, zero: int) -> Array:
+        """The int32 sums of products of codes."""
+        raise NotImplementedError
+
+    def backward(self, grad: Any) -> Any:
+        raise GraphError(
+            f"{self.name}: a quantized layer has no gradient. Train the float model, then quantize"
+            " it again."
+        )
+
+
+class Int8Linear(_Int8):
+    """Codes (N, D) times weight (O, D) transposed."""
+
+    def product(self, codes: Array, weight: Array, zero: int) -> Array:
+        return self.backend.int8_matmul(codes, weight)
+
+
+class Int8Conv2d(_Int8):
+    """A convolution of codes, framed with the code of 0, so that the correction holds there too."""
+
+    def __init__(self, constants: Constants, geometry: tuple[Any, ...]) -> None:
+        super().__init__(constants)
+        self.geometry = geometry
+
+    def product(self, codes: Array, weight: Array, zero: int) -> Array:
+        return self.backend.int8_conv2d(codes, weight, zero, *self.geometry)
+
+
+class QuantLayer(Module):
+    """What both quantized layers share: codes of the weight, scales, bias, the grid of the input.
+
+    Buffers: weight (int8), weight_scale (float32, () or (O,)), bias, and for a calibrated layer
+    input_scale and input_zero_point, of shape (). `qweight` is the weight as a QTensor.
+    """
+
+    IN_THE_NOTE = ("input_scale", "input_zero_point")  # what a file holds as text, in its header
+
+    weight: Tensor
+    weight_scale: Tensor
+    bias: Tensor | None
+    input_scale: Tensor | None
+    input_zero_point: Tensor | None
+
+    def __init__(
+        self, layer: Linear | Conv2d, per_channel: bool, scheme: Scheme,
+        bounds: tuple[float, float] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        weight = layer.weight
+        if weight.size // max(weight.shape[0], 1) > LONGEST_SUM:
+            raise ArgumentError(
+                f"quantize_model: a sum of {weight.size // weight.shape[0]} products of 8-bit codes"
+                f" may not fit 32 bits; at most {LONGEST_SUM}. Leave the layer out: modules=[...]."
+            )
+        codes = quantize(weight.detach(), axis=0 if per_channel else None)
+        self.scheme = scheme
+        self.register_buffer("weight", Tensor(codes.data, codes.backend))
+        self.register_buffer("weight_scale", codes.scale)
+        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().clone())
+        found = None if bounds is None else grid(*bounds, scheme, float32)
+        for name, i, dtype in (("input_scale", 0, float32), ("input_zero_point", 1, int32)):
+            value = None if found is None else tensor(found[i], dtype, backend=codes.backend)
+            self.register_buffer(name, value)
+        self._ready: tuple[Any, Constants] | None = None
+
+    @property
+    def qweight(self) -> QTensor:
+        """The weight as a QTensor: the codes with their scales."""
+        axis = None if self.weight_scale.ndim == 0 else 0
+        zeros = tensor(np.zeros(self.weight_scale.shape, int32), backend=self.weight.backend)
+        return QTensor(
+            self.weight.data, self.weight.backend, self.weight_scale, zeros, SYMMETRIC, axis
+        )
+
+    @property
+    def constants(self) -> Constants:
+        """The constants of the forward pass; computed anew after the buffers moved or changed."""
+        key = (self.weight.backend, self.weight.version.count)
+        if self._ready is None or self._ready[0] != key:
+            self._ready = key, self._prepare()
+        return self._ready[1]
+
+    def _prepare(self) -> Constants:
+        weight, backend = self.weight, self.weight.backend
+        tail = (1,) * (weight.ndim - 2)  # the axes of an output after the channel: none, or H and W
+
+        def shaped(x: Array) -> Array:
+            return backend.reshape(backend.broadcast_to(x, weight.shape[:1]), (-1, *tail))
+
+        sums = backend.astype(backend.sum(weight.data, tuple(range(1, weight.ndim))), int32)
+        bias = None if self.bias is None else shaped(self.bias.data)
+        scale = backend.copy(shaped(self.weight_scale.data))
+        constants = Constants(weight.data, scale, shaped(sums), bias, self.scheme, None)
+        if self.input_scale is None or self.input_zero_point is None:
+            return constants
+        fixed = constants.on(backend, self.input_scale.item(), self.input_zero_point.item())
+        return constants._replace(fixed=fixed)
+
+    def _check(self, x: Tensor, ndim: str, channels: int | None, expected: int) -> None:
+        if x.dtype != float32:
+            raise DTypeError(f"{type(self).__name__}: x must be float32, got {x.dtype}")
+        if channels != expected:
+            raise ShapeError(
+                f"{type(self).__name__}: x must be {ndim} with {expected} features or channels,"
+                f" got {x.shape}"
+            )
+
+    def extra_repr(self) -> str:
+        how = "dynamic" if self.input_scale is None else "static"
+        per = "tensor" if self.weight_scale.ndim == 0 else "channel"
+        shape = ", ".join(map(str, self.weight.shape))
+        return f"{shape}, per_{per}, {self.scheme.name} {how} {self.scheme.dtype}"
+
+
+class QuantLinear(QuantLayer):
+    """nn.Linear with int8 weights and 8-bit inputs.
+
+    Shapes: x (..., D) -> (..., O). Raises: ShapeError, DTypeError.
+
+    >>> import minidl
+    >>> layer = minidl.nn.Linear(2, 3)
+    >>> QuantLinear(layer, True, SYMMETRIC)(minidl.ones((5, 2))).shape
+    (5, 3)
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        features = self.weight.shape[1]
+        self._check(x, "(..., D)", x.shape[-1] if x.ndim else None, features)
+        if x.ndim == 2:
+            return apply(Int8Linear(self.constants), x)
+        flat = x.reshape((-1, features) if x.size else (0, features))
+        return apply(Int8Linear(self.constants), flat).reshape((*x.shape[:-1], -1))
+
+
+class QuantConv2d(QuantLayer):
+    """nn.Conv2d with int8 weights and 8-bit inputs.
+
+    Shapes: x (N, C, H, W) -> (N, O, OH, OW). Raises: ShapeError, DTypeError.
+
+    >>> import minidl
+    >>> layer = minidl.nn.Conv2d(1, 2, 3)
+    >>> QuantConv2d(layer, True, SYMMETRIC)(minidl.ones((5, 1, 4, 4))).shape
+    (5, 2, 2, 2)
+    """
+
+    def __init__(
+        self, layer: Conv2d, per_channel: bool, scheme: Scheme,
+        bounds: tuple[float, float] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(layer, per_channel, scheme, bounds)
+        self.geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        channels = self.weight.shape[1] * self.geometry[3]
+        self._check(x, "(N, C, H, W)", x.shape[1] if x.ndim == 4 else None, channels)
+        return apply(Int8Conv2d(self.constants, self.geometry), x)

@@ -1,0 +1,207 @@
+"""Magnitude pruning: small weights become zero and stay zero while the model trains on.
+
+A pruned weight keeps its dense shape. Beside it the module holds a mask, the buffer
+`<name>_mask` (True where a weight is kept), so that a state_dict carries it; and the parameter has
+a constraint that optimizers apply after each step, whatever their momentum or weight decay did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..engine.creation import tensor
+from ..engine.tensor import Tensor
+from ..errors import ArgumentError
+from ..nn import Module, Parameter
+from ..ops import check
+from .layers import QuantLayer
+from .models import compressible
+
+
+class KeepZero:
+    """The constraint of a pruned parameter: zero wherever the mask of its module says so."""
+
+    def __init__(self, module: Module, mask: str) -> None:
+        self.module, self.mask = module, mask
+
+    def __call__(self, parameter: Parameter) -> None:
+        """Write the zeros back, in place. Not by a product: -1 * 0 is -0, and infinity * 0 NaN."""
+        backend, mask = parameter.backend, getattr(self.module, self.mask).data
+        zero = backend.full((), 0, parameter.dtype)
+        backend.copyto(parameter.data, backend.where(mask, parameter.data, zero))
+        parameter.version.count += 1
+
+
+class Target(NamedTuple):
+    """A parameter to prune, and where it lives."""
+
+    path: str
+    module: Module
+    name: str
+
+    @property
+    def parameter(self) -> Parameter:
+        """The parameter itself."""
+        found: Parameter = getattr(self.module, self.name)
+        return found
+
+    @property
+    def mask(self) -> Tensor | None:
+        """The mask registered so far, if any."""
+        return getattr(self.module, mask_name(self.name), None)
+
+
+def mask_name(name: str) -> str:
+    """What the mask of the parameter `name` is called.
+
+    >>> mask_name("weight")
+    'weight_mask'
+    """
+    return f"{name}_mask"
+
+
+def magnitude(
+    model: Module,
+    amount: float,
+    scope: str = "global",
+    modules: Iterable[str] | None = None,
+    names: Sequence[str] = ("weight",),
+) -> Module:
+    """Set the smallest weights to zero, for good, until a fraction `amount` of them is zero.
+
+    scope: "global" ranks the weights of all modules together, "layer" prunes each tensor to
+    amount. modules: the dotted names of those to prune (default: every Linear and Conv2d); names:
+    their parameters. Of n weights exactly round(amount * n) are masked; among equal magnitudes the
+    earlier ones, in the order of the model. Weights that are masked already count and stay masked,
+    so pruning again only adds. Amount 0 changes nothing. Returns the model, which it changes.
+    Source: Han et al. (2015), arXiv:1506.02626, section 3.1.
+    Raises: ArgumentError for an amount outside [0, 1), or if there is nothing to prune.
+
+    >>> import minidl
+    >>> model = minidl.nn.Linear(4, 5)
+    >>> sparsity(magnitude(model, 0.8))
+    0.8
+    """
+    if not 0 <= amount < 1:
+        raise ArgumentError(
+            f"magnitude: amount is the fraction of weights to remove, from 0 to below 1; got"
+            f" {amount!r}" + (f". Did you mean {amount / 100:g}?" if 1 <= amount < 100 else "")
+        )
+    check.choice("magnitude", "scope", scope, ("global", "layer"))
+    found = targets(model, modules, names)
+    groups = [found] if scope == "global" else [[target] for target in found]
+    for group in groups:
+        ranks = [_ranks(target) for target in group]
+        kept = _largest(np.concatenate(ranks), amount)
+        ends = np.cumsum([rank.size for rank in ranks])
+        for target, mask in zip(group, np.split(kept, ends[:-1]), strict=True):
+            if not mask.all():
+                attach(target.module, target.name, mask.reshape(target.parameter.shape))
+    return model
+
+
+def _ranks(target: Target) -> np.ndarray:
+    """|w| in float64, and -1 where w is masked already: smaller than any magnitude."""
+    size = np.abs(target.parameter.numpy().astype(np.float64)).ravel()
+    return size if target.mask is None else np.where(target.mask.numpy().ravel(), size, -1.0)
+
+
+def _largest(ranks: np.ndarray, amount: float) -> np.ndarray:
+    """A mask without the round(amount * n) smallest; on the host, where a stable sort is the same
+    for every backend.
+    """
+    count = max(round(amount * ranks.size), int((ranks < 0).sum()))
+    kept = np.ones(ranks.size, bool)
+    kept[np.argsort(ranks, kind="stable")[:count]] = False
+    return kept
+
+
+def attach(module: Module, name: str, mask: np.ndarray) -> None:
+    """Give a parameter its mask, and apply it now and after every optimizer step."""
+    parameter = getattr(module, name)
+    module.register_buffer(mask_name(name), tensor(mask, backend=parameter.backend))
+    parameter.constraint = KeepZero(module, mask_name(name))
+    parameter.constraint(parameter)
+
+
+def targets(
+    model: Module, modules: Iterable[str] | None = None, names: Sequence[str] = ("weight",)
+) -> list[Target]:
+    """The parameters to prune, in the order of the model; one that is shared, once.
+
+    Raises: ArgumentError if there are none, or a module is not in the model or has no such
+    parameter.
+    """
+    every = dict(model.named_modules())
+    if any(isinstance(module, QuantLayer) for module in every.values()):
+        raise ArgumentError(
+            "prune: the model is quantized, and integer weights are not trained further. Prune the"
+            " float model first, then quantize it: zeros stay zeros."
+        )
+    if modules is None:
+        modules = [path for path, module in every.items() if compressible(module)]
+    found = list(_distinct(every, modules, names))
+    if not found:
+        raise ArgumentError(
+            "prune: there is no Linear or Conv2d in the model. Name the modules to prune, and"
+            " their parameters: magnitude(model, amount, modules=[...], names=[...])."
+        )
+    return found
+
+
+def _distinct(
+    every: dict[str, Module], modules: Iterable[str], names: Sequence[str]
+) -> Iterator[Target]:
+    seen: set[int] = set()
+    for path in modules:
+        if path not in every:
+            raise ArgumentError(f"prune: no module {path!r}; the model has {sorted(every)}")
+        for name in names:
+            parameter = getattr(every[path], name, None)
+            if not isinstance(parameter, Parameter):
+                raise ArgumentError(f"prune: module {path!r} has no parameter {name!r}")
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                yield Target(path, every[path], name)
+
+
+def masked(model: Module) -> Iterator[Target]:
+    """Every parameter of the model that has a mask."""
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if isinstance(parameter.constraint, KeepZero):
+                yield Target(path, module, name)
+
+
+def remove(model: Module) -> Module:
+    """Make pruning permanent: masks and constraints go, the zeros stay (and may grow back).
+
+    >>> import minidl
+    >>> model = remove(magnitude(minidl.nn.Linear(4, 5), 0.8))
+    >>> sparsity(model), sorted(model.state_dict())
+    (0.8, ['bias', 'weight'])
+    """
+    for target in list(masked(model)):
+        target.parameter.constraint = None
+        delattr(target.module, mask_name(target.name))
+    return model
+
+
+def sparsity(model: Module) -> float:
+    """The fraction of zeros among the weights of all Linear and Conv2d layers, float or quantized.
+
+    Raises: ArgumentError if the model has none.
+
+    >>> import minidl
+    >>> sparsity(minidl.nn.Linear(4, 5))
+    0.0
+    """
+    layers = [m for m in model.modules() if compressible(m) or isinstance(m, QuantLayer)]
+    weights = [layer.weight.numpy() for layer in layers]
+    total = sum(weight.size for weight in weights)
+    if not total:
+        raise ArgumentError("sparsity: there is no Linear or Conv2d in the model")
+    return sum(int((weight == 0).sum()) for weight in weights) / total
