@@ -1,0 +1,100 @@
+"""Every example runs as a person would run it, from another folder, and draws a real picture."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+pytest.importorskip("matplotlib", reason="the pictures are drawn by matplotlib")
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+SMALLEST_PICTURE = 10_000  # bytes; an empty one at this resolution has about 4,000
+
+
+def run(folder, script, *options):
+    command = [sys.executable, "-W", "error", str(EXAMPLES / script), *options]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def is_picture(file):
+    data = file.read_bytes()
+    return data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) > SMALLEST_PICTURE
+
+
+def test_scalar_autograd_agrees_with_the_engine(tmp_path):
+    rows = [line.split() for line in run(tmp_path, "01_scalar_autograd.py").splitlines()]
+    compared = [r for r in rows if len(r) == 3 and r[0].startswith(("y", "dy"))]
+    assert len(compared) == 4
+    assert all(by_hand == engine for _, by_hand, engine in compared)
+
+
+def test_spiral_is_learned_and_drawn(tmp_path):
+    text = run(tmp_path, "02_spiral.py", "--steps", "300", "--plot", "s.png")
+    assert float(text.split("accuracy")[-1].split("%")[0]) > 90
+    assert is_picture(tmp_path / "s.png")
+
+
+def test_augmentation_runs(tmp_path):
+    text = run(tmp_path, "03_augmentation.py", "--epochs", "2", "--plot", "a.png")
+    assert "augmentation changed the accuracy by" in text
+    assert is_picture(tmp_path / "a.png")
+
+
+def test_own_op_is_right_and_learns(tmp_path):
+    text = run(tmp_path, "04_your_own_op.py")
+    assert "the same numbers: True" in text
+    losses = [float(line.split()[-1]) for line in text.splitlines() if line.startswith("step")]
+    assert losses[-1] < losses[0] / 10
+
+
+def test_own_backend_counts_right(tmp_path):
+    text = run(tmp_path, "05_your_own_backend.py")
+    assert "all gradients equal: True" in text
+    counted, by_hand = (line.split(": ")[-1] for line in text.splitlines()[-2:])
+    assert counted == by_hand
+
+
+def test_compare_backends_measures_and_draws(tmp_path):
+    options = ("--backends", "numpy,numpy", "--rows", "tanh", "--rounds", "3")
+    run(tmp_path, "compare_backends.py", *options, "--json", "c.json", "--plot", "c.png")
+    found = json.loads((tmp_path / "c.json").read_text())["rows"][0]
+    assert found["disagree"] == []
+    assert found["backends"]["numpy"]["median_s"] > 0
+    assert is_picture(tmp_path / "c.png")
+
+
+def test_compare_backends_refuses_to_compare_what_disagrees(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import compare_backends as script
+
+    class Fake:
+        def __init__(self, name, total):
+            self.name, self.total = name, total
+
+        def ask(self, command):
+            return {"first": 0.1, "sum": self.total} if "prepare" in command else 0.01
+
+    result = script.compare([Fake("a", 1.0), Fake("b", 1.1)], "x", 3)
+    assert result["disagree"] == ["b"]
+    assert script.compare([Fake("a", 1.0), Fake("b", 1.0)], "x", 3)["disagree"] == []
+
+
+def test_the_main_job_keeps_its_promises(tmp_path):
+    options = ("--backend", "numpy", "--epochs", "2", "--json", "d.json", "--plot", "d.png")
+    text = run(tmp_path, "digits.py", *options)
+    found = json.loads((tmp_path / "d.json").read_text())
+    assert (found["backend"], found["data"], found["model"]) == ("numpy", "digits", "lenet")
+    assert {s["name"] for s in found["stages"]} == {"float32", "pruned", "int8", "pruned+int8"}
+    for stage in found["stages"]:
+        assert 0.5 < stage["accuracy"] <= 1
+        assert stage["bytes"] > 0
+        assert 0 < stage["p50_ms"] <= stage["p95_ms"]
+        assert stage["name"] in text
+    assert is_picture(tmp_path / "d.png")
