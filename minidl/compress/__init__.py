@@ -7,6 +7,7 @@ from .models import clone
 from .observer import MinMax, Observer
 from .post_training import quantize_model
 from .qtensor import QTensor, quantize, sqnr
+from .report import Report, Stage, layer_sqnr, report
 
 __all__ = [
     "MinMax",
@@ -14,12 +15,16 @@ __all__ = [
     "QTensor",
     "QuantConv2d",
     "QuantLinear",
+    "Report",
+    "Stage",
     "clone",
+    "layer_sqnr",
     "load",
     "load_tensors",
     "prune",
     "quantize",
     "quantize_model",
+    "report",
     "save",
     "save_tensors",
     "sqnr",
