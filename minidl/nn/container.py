@@ -1,0 +1,137 @@
+"""Modules made of modules. Each child is an attribute whose name is its number or key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from ..errors import ArgumentError, IndexRangeError
+from .module import Module
+
+Self = TypeVar("Self", bound="_Numbered")
+
+
+class _Numbered(Module):
+    """Children called "0", "1", ... with the manners of a list."""
+
+    def append(self: Self, module: Module) -> Self:
+        """Add a module at the end."""
+        return self.extend([module])
+
+    def extend(self: Self, modules: Iterable[Module]) -> Self:
+        """Add modules at the end."""
+        for module in modules:
+            _own(self, str(len(self)), module)
+        return self
+
+    def __len__(self) -> int:
+        return sum(isinstance(m, Module) for m in vars(self).values())
+
+    def __iter__(self) -> Iterator[Any]:
+        return (m for m in vars(self).values() if isinstance(m, Module))
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            part = type(self).__new__(type(self))
+            part.training = self.training
+            return part.extend(list(self)[index])
+        return list(self)[self._position(index)]
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        names = [name for name, m in vars(self).items() if isinstance(m, Module)]
+        _own(self, names[self._position(index)], module)
+
+    def _position(self, index: int) -> int:
+        if not -len(self) <= index < len(self):
+            raise IndexRangeError(
+                f"{type(self).__name__}: no module {index}, there are {len(self)}"
+            )
+        return index
+
+
+class Sequential(_Numbered):
+    """Modules that are called one after the other; a mapping of names to modules names them.
+
+    >>> import minidl
+    >>> from minidl import nn
+    >>> model = Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> model(minidl.ones((5, 4))).shape, len(model[:2])
+    ((5, 2), 2)
+    """
+
+    def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
+        super().__init__()
+        for argument in modules:
+            named = argument if isinstance(argument, Mapping) else {str(len(self)): argument}
+            for name, module in named.items():
+                _own(self, name, module)
+
+    def forward(self, x: Any) -> Any:
+        for module in self:
+            x = module(x)
+        return x
+
+
+class ModuleList(_Numbered):
+    """A list of modules whose parameters are found; it has no forward of its own.
+
+    >>> from minidl import nn
+    >>> len(list(ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)]).parameters()))
+    4
+    """
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        super().__init__()
+        self.extend(modules)
+
+
+class ModuleDict(Module):
+    """A dict of modules whose parameters are found; it has no forward of its own.
+
+    >>> from minidl import nn
+    >>> list(ModuleDict({"a": nn.Linear(1, 1)}).state_dict())
+    ['a.weight', 'a.bias']
+    """
+
+    def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
+        super().__init__()
+        for name, module in (modules or {}).items():
+            self[name] = module
+
+    def __getitem__(self, key: str) -> Any:
+        return dict(self.items())[key]
+
+    def __setitem__(self, key: str, module: Module) -> None:
+        _own(self, key, module)
+
+    def __delitem__(self, key: str) -> None:
+        delattr(self, key)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.keys()
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def keys(self) -> list[str]:
+        """The names, in order."""
+        return [name for name, _ in self.items()]
+
+    def values(self) -> list[Any]:
+        """The modules, in order."""
+        return [module for _, module in self.items()]
+
+    def items(self) -> list[tuple[str, Any]]:
+        """(name, module) pairs, in order."""
+        return [(n, m) for n, m in vars(self).items() if isinstance(m, Module)]
+
+
+def _own(owner: Module, name: str, module: Any) -> None:
+    if not isinstance(module, Module):
+        raise ArgumentError(f"{type(owner).__name__}: {name} must be a Module, got {module!r}")
+    if not name or "." in name or not isinstance(getattr(owner, name, module), Module):
+        raise ArgumentError(f"{type(owner).__name__}: {name!r} is taken, empty or contains a dot")
+    setattr(owner, name, module)

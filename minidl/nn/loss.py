@@ -1,0 +1,109 @@
+"""Losses as modules. `reduction` is "mean", "sum" or "none"; class weights are buffers."""
+
+from __future__ import annotations
+
+from .. import ops
+from ..engine.tensor import Tensor
+from .module import Module
+
+
+class MSELoss(Module):
+    """(x - target)^2; see `ops.mse_loss`."""
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        self.reduction = reduction
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        return ops.mse_loss(x, target, self.reduction)
+
+
+class L1Loss(MSELoss):
+    """|x - target|; see `ops.l1_loss`."""
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        return ops.l1_loss(x, target, self.reduction)
+
+
+class HuberLoss(Module):
+    """Quadratic up to delta, linear beyond; see `ops.huber_loss`."""
+
+    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
+        super().__init__()
+        self.reduction, self.delta = reduction, delta
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        return ops.huber_loss(x, target, self.reduction, self.delta)
+
+
+class BCEWithLogitsLoss(Module):
+    """Binary cross entropy of sigmoid(x); see `ops.binary_cross_entropy_with_logits`."""
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        reduction: str = "mean",
+        pos_weight: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight: Tensor | None
+        self.pos_weight: Tensor | None
+        self.register_buffer("weight", weight)
+        self.register_buffer("pos_weight", pos_weight)
+        self.reduction = reduction
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        return ops.binary_cross_entropy_with_logits(
+            x, target, self.weight, self.reduction, self.pos_weight
+        )
+
+
+class CrossEntropyLoss(Module):
+    """-log softmax(x)[target], from logits; see `ops.cross_entropy`.
+
+    Shapes: x (N, C) or (N, C, ...), target (N,) or (N, ...) of integers, weight (C,).
+
+    >>> import minidl
+    >>> CrossEntropyLoss()(minidl.tensor([[0.0, 0.0]]), minidl.tensor([1])).item()
+    0.693147...
+    """
+
+    def __init__(
+        self, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.weight: Tensor | None
+        self.register_buffer("weight", weight)
+        self.ignore_index, self.reduction = ignore_index, reduction
+        self.label_smoothing = label_smoothing
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        settings = (self.ignore_index, self.reduction, self.label_smoothing)
+        return ops.cross_entropy(x, target, self.weight, *settings)
+
+
+class NLLLoss(Module):
+    """-x[target] for log-probabilities x; see `ops.nll_loss`."""
+
+    def __init__(
+        self, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
+    ) -> None:
+        super().__init__()
+        self.weight: Tensor | None
+        self.register_buffer("weight", weight)
+        self.ignore_index, self.reduction = ignore_index, reduction
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        return ops.nll_loss(x, target, self.weight, self.ignore_index, self.reduction)
+
+
+class KLDivLoss(Module):
+    """Kullback-Leibler divergence of log-probabilities x from target; see `ops.kl_div`."""
+
+    def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
+        super().__init__()
+        self.reduction, self.log_target = reduction, log_target
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        return ops.kl_div(x, target, self.reduction, self.log_target)

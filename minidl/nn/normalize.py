@@ -1,0 +1,145 @@
+"""Normalising layers: learned scale and shift, and for batch norm the running statistics."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from .. import ops
+from ..engine.creation import Where, ones, zeros
+from ..engine.dtypes import float32, int64
+from ..engine.modes import no_grad
+from ..engine.tensor import Tensor
+from ..errors import ArgumentError, ShapeError
+from . import init
+from .module import Module, Parameter
+
+
+class _Norm(Module):
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def _affine(self, shape: Any, weight: bool, bias: bool, backend: Where, dtype: Any) -> None:
+        self.weight = Parameter(ones(shape, dtype, backend=backend)) if weight else None
+        self.bias = Parameter(zeros(shape, dtype, backend=backend)) if bias else None
+
+
+class _BatchNorm(_Norm):
+    axes: ClassVar[tuple[int, ...]]
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True, *, backend: Where = None, dtype: Any = float32,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        init.positive(type(self).__name__, num_features=num_features)
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
+        self._affine(num_features, affine, affine, backend, dtype)
+        made = {
+            "running_mean": zeros(num_features, dtype, backend=backend),
+            "running_var": ones(num_features, dtype, backend=backend),
+            "num_batches_tracked": zeros((), int64, backend=backend),
+        }
+        for name, buffer in made.items():
+            self.register_buffer(name, buffer if track_running_stats else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim not in self.axes or x.shape[1] != self.num_features:
+            raise ShapeError(
+                f"{type(self).__name__}: x must have {self.num_features} channels and "
+                f"{' or '.join(map(str, self.axes))} axes, got {x.shape}"
+            )
+        momentum = self.momentum
+        if self.training and self.num_batches_tracked is not None:
+            with no_grad():
+                self.num_batches_tracked.add_(1)
+            if momentum is None:  # the plain average of all batches
+                momentum = 1 / self.num_batches_tracked.item()
+        return ops.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias,
+            self.training or self.running_mean is None, momentum or 0.0, self.eps,
+        )  # fmt: skip
+
+
+class BatchNorm1d(_BatchNorm):
+    """Batch normalisation of vectors or sequences; see `ops.batch_norm`.
+
+    Shapes: (N, C) or (N, C, L). Raises: ShapeError.
+
+    >>> import minidl
+    >>> BatchNorm1d(2)(minidl.tensor([[1.0, 5.0], [3.0, 5.0]])).numpy().round(3).tolist()
+    [[-1.0, 0.0], [1.0, 0.0]]
+    """
+
+    axes = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    """Batch normalisation of images; see `ops.batch_norm`.
+
+    Shapes: (N, C, H, W). Raises: ShapeError.
+
+    >>> import minidl
+    >>> BatchNorm2d(3)(minidl.ones((2, 3, 4, 4))).shape
+    (2, 3, 4, 4)
+    """
+
+    axes = (4,)
+
+
+class LayerNorm(_Norm):
+    """Normalisation of each sample over its last axes; see `ops.layer_norm`.
+
+    Shapes: (..., *normalized_shape). Raises: ShapeError.
+
+    >>> import minidl
+    >>> LayerNorm(2)(minidl.tensor([[1.0, 3.0]])).numpy().round(3).tolist()
+    [[-1.0, 1.0]]
+    """
+
+    def __init__(
+        self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5,
+        elementwise_affine: bool = True, bias: bool = True, *,
+        backend: Where = None, dtype: Any = float32,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        sizes = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
+        self.normalized_shape, self.eps = tuple(sizes), eps
+        self.elementwise_affine = elementwise_affine
+        shifted = elementwise_affine and bias
+        self._affine(self.normalized_shape, elementwise_affine, shifted, backend, dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+
+class GroupNorm(_Norm):
+    """Normalisation of each sample over groups of channels; see `ops.group_norm`.
+
+    Shapes: (N, num_channels, ...). Raises: ArgumentError, ShapeError.
+
+    >>> import minidl
+    >>> GroupNorm(2, 4)(minidl.ones((1, 4, 3, 3))).shape
+    (1, 4, 3, 3)
+    """
+
+    def __init__(
+        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, *,
+        backend: Where = None, dtype: Any = float32,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        init.positive("GroupNorm", num_groups=num_groups, num_channels=num_channels)
+        if num_channels % num_groups:
+            raise ArgumentError(
+                f"GroupNorm: num_groups = {num_groups} must divide num_channels = {num_channels}"
+            )
+        self.num_groups, self.num_channels = num_groups, num_channels
+        self.eps, self.affine = eps, affine
+        self._affine(num_channels, affine, affine, backend, dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
