@@ -66,7 +66,9 @@ def same_shape(*arrays: Array) -> bool:
     would cost a compilation of its own.
     """
     x = arrays[0]
-    if x.size < PARALLEL_FROM or (x.dtype is not F32 and x.dtype is not F64):
+    if type(x) is not np.ndarray or x.size < PARALLEL_FROM:  # 1 / x comes with a number
+        return False
+    if x.dtype is not F32 and x.dtype is not F64:
         return False
     return all(
         type(a) is np.ndarray and a.flags.carray and a.dtype is x.dtype and a.shape == x.shape
