@@ -34,6 +34,18 @@ extern "C" __global__ void reverse_without_barrier(const float* x, float* y) {
     tile[threadIdx.x] = x[threadIdx.x];
     y[threadIdx.x] = tile[63 - threadIdx.x];
 }
+extern "C" __global__ void warps_apart(const float* x, float* y) {
+    __shared__ float tile[64];
+    float total = 0;
+    for (int round = 0; round < 2; round++) {
+        tile[threadIdx.x] = x[threadIdx.x] + round;
+        __syncthreads();
+        __syncwarp();
+        total += tile[63 - threadIdx.x];
+        __syncwarp();
+    }
+    y[threadIdx.x] = total;
+}
 extern "C" __global__ void lane_sums(const float* x, float* y) {
     float sum = x[threadIdx.x];
     for (int by = 16; by > 0; by /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, by);
@@ -101,6 +113,19 @@ def test_a_missing_barrier_shows_in_some_order(module):
         with thread_order(order):
             launch(module, "reverse_without_barrier", 64, x, y)
         right.append(np.array_equal(y, x[::-1]))
+    assert not all(right)
+
+
+def test_a_warp_that_runs_ahead_of_the_others_shows_a_missing_barrier(module):
+    """Here warps may meet again one round later, when what they should have read is overwritten."""
+    x = np.arange(1, 65, dtype=np.float32)
+    right = []
+    for order in ORDERS:
+        y = np.empty_like(x)
+        with thread_order(order):
+            launch(module, "warps_apart", 64, x, y)
+        right.append(np.array_equal(y, 2 * x[::-1] + 1))
+    assert right[0], "in lockstep the mistake hides"
     assert not all(right)
 
 

@@ -182,11 +182,29 @@ static const char* settle(bool& finished) {
 
 static uint32_t next_random() { return random_state = random_state * 1664525u + 1013904223u, random_state >> 8; }
 
-// 0 ascending, 1 descending, 2 and more: shuffled anew each time it is called.
+// 0 ascending, 1 descending, 2 and more: shuffled anew each time it is called. Odd orders also let
+// warps run apart.
 static void arrange(std::vector<unsigned>& items) {
     unsigned n = items.size();
     for (unsigned i = 0; i < n; i++) items[i] = order == 1 ? n - 1 - i : i;
     for (unsigned i = n; order >= 2 && i > 1; i--) std::swap(items[i - 1], items[next_random() % i]);
+}
+
+static bool can_run(unsigned t) { return threads[t].state == NEW || threads[t].state == READY; }
+
+// Let one warp after the other run as far as it can without the others: on a GPU, too, a warp may
+// be far ahead, and a barrier that is missing between warps shows only then.
+static const char* run_warps_apart(const std::vector<unsigned>& sequence) {
+    std::vector<unsigned> warps((block_size + 31) / 32);
+    arrange(warps);
+    for (unsigned warp : warps)
+        for (bool released = true; released;) {
+            released = false;
+            for (unsigned t : sequence)
+                if (t / 32 == warp && can_run(t)) resume(t);
+            if (const char* error = release_warps(released)) return error;
+        }
+    return nullptr;
 }
 
 static const char* run_block(std::vector<unsigned>& sequence) {
@@ -194,8 +212,12 @@ static const char* run_block(std::vector<unsigned>& sequence) {
     std::memset(dynamic_shared.data(), 0xFF, dynamic_shared.size());  // NaN, if read before written
     for (bool finished = false; !finished;) {
         arrange(sequence);
-        for (unsigned t : sequence)
-            if (threads[t].state == NEW || threads[t].state == READY) resume(t);
+        if (order % 2 == 1) {
+            if (const char* error = run_warps_apart(sequence)) return error;
+        } else {
+            for (unsigned t : sequence)
+                if (can_run(t)) resume(t);
+        }
         if (const char* error = settle(finished)) return error;
     }
     return nullptr;

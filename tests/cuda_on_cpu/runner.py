@@ -41,7 +41,10 @@ class KernelError(RuntimeError):
 
 @contextmanager
 def thread_order(order: int) -> Iterator[None]:
-    """Within the block, launch in this order: 0 ascending, 1 descending, 2 and more shuffled."""
+    """Within the block, launch in this order: 0 ascending, 1 descending, 2 and more shuffled.
+
+    In even orders all warps advance together, in odd ones each runs ahead as far as it can.
+    """
     global _order
     before, _order = _order, order
     try:
