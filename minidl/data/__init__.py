@@ -2,11 +2,10 @@
 
 from . import transforms
 from .dataset import ArrayDataset, Dataset, Subset, TensorDataset
-from .digits import digits
 from .idx import idx_dataset, parse_idx
+from .images import digits, fashion_mnist, mnist
 from .loader import DataLoader
-from .mnist import fashion_mnist, mnist
-from .split import random_split, split
+from .splits import random_split, split
 
 __all__ = [
     "ArrayDataset",

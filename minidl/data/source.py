@@ -1,5 +1,4 @@
-"""MNIST and Fashion-MNIST: found on disk, or downloaded once; never used unless the bytes are the
-published ones.
+"""Published data sets in IDX files: on disk, or downloaded once; only the published bytes are used.
 
 Where the four files are looked for:
 1. if MINIDL_DATA names a folder, there and nowhere else: in its subfolder `mnist` (`fashion_mnist`
@@ -60,32 +59,6 @@ FASHION_MNIST = Source(
         "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     ),
 )
-
-
-def mnist() -> tuple[ArrayDataset, ArrayDataset]:
-    """(train, test): 60,000 and 10,000 handwritten digits, 28 x 28 pixels from 0 to 255, labels 0
-    to 9.
-
-    Source: LeCun, Bottou, Bengio & Haffner (1998), "Gradient-based learning applied to document
-    recognition".
-
-    Shapes: images (N, 1, 28, 28) uint8, labels (N,) int64.
-    Raises: DataError saying which file is missing, cut short or altered, and what to do.
-    """
-    return load(MNIST)
-
-
-def fashion_mnist() -> tuple[ArrayDataset, ArrayDataset]:
-    """(train, test): 60,000 and 10,000 pictures of clothes of ten kinds, in the form of MNIST.
-
-    Labels: 0 T-shirt, 1 trouser, 2 pullover, 3 dress, 4 coat, 5 sandal, 6 shirt, 7 sneaker, 8 bag,
-    9 boot.
-    Source: Xiao, Rasul & Vollgraf (2017), arXiv:1708.07747.
-
-    Shapes: images (N, 1, 28, 28) uint8, labels (N,) int64.
-    Raises: DataError saying which file is missing, cut short or altered, and what to do.
-    """
-    return load(FASHION_MNIST)
 
 
 def load(source: Source) -> tuple[ArrayDataset, ArrayDataset]:
