@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..errors import DTypeError
 from . import modes
 from .function import Function
@@ -26,8 +28,8 @@ def apply(function: Function, *inputs: Any) -> Tensor:
     Tensor([3.])
     """
     backend = None
-    arrays = []
-    needed = []
+    arrays: list[Any] = []
+    needs: list[bool] = []
     for x in inputs:
         if isinstance(x, Tensor):
             if x.backend is not backend:
@@ -35,19 +37,22 @@ def apply(function: Function, *inputs: Any) -> Tensor:
                     raise mismatch(function.name, backend.name, x.backend.name)
                 backend = x.backend
             arrays.append(x.data)
-            needed.append(x.requires_grad)
+            needs.append(x.requires_grad)
         elif type(x) in _CONSTANTS:
             arrays.append(x)
-            needed.append(False)
+            needs.append(False)
         else:
             raise _foreign(function, x)
     if backend is None:
         raise _foreign(function, inputs[0])
-    record = recording.enabled and True in needed
-    function.backend = backend
-    function.needs = tuple(needed)
-    result = Tensor(function.forward(*arrays), backend)
-    if record and result.data.dtype.kind == "f":
+    function.backend, function.needs = backend, needs
+    data = function.forward(*arrays)
+    if isinstance(data, np.generic):  # NumPy turns 0-d results of operators into scalars
+        data = np.asarray(data)
+    result = Tensor(data, backend)
+    if function.view:
+        result.version = inputs[0].version
+    if True in needs and recording.enabled and result.data.dtype.kind == "f":
         function.record(inputs, arrays, result)
     if modes.observers:
         for observer in modes.observers:

@@ -68,7 +68,8 @@ def from_numpy(array: np.ndarray, backend: Where = None) -> Tensor:
     """
     target = get_backend(backend)
     as_dtype(array.dtype)
-    return Tensor(target.asarray(array), target)
+    # A view: two tensors never hold one array object, by which the graph tells saved values apart.
+    return Tensor(target.asarray(array[...]), target)
 
 
 def full(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+import numpy as np
 
 from backends import Array
 
@@ -21,10 +23,10 @@ _orders = itertools.count()
 class Version:
     """Counts the in-place changes of one piece of memory; views share their base's counter."""
 
-    __slots__ = ("count",)
+    count = 0  # of the class, so that the counter that most tensors never use costs nothing
 
-    def __init__(self) -> None:
-        self.count = 0
+
+_constant = Version()  # of Python numbers, which nobody changes
 
 
 class Function:
@@ -57,13 +59,17 @@ class Function:
     """
 
     backend: Any
-    needs: tuple[bool, ...]  # which inputs want a gradient
+    needs: Sequence[bool]  # which inputs want a gradient
     definition: ClassVar[Callable[..., Tensor] | None] = None
+    view: ClassVar[bool] = False  # may the result share memory with the first input?
 
     # Filled in by `record`; names with an underscore cannot collide with saved values.
-    _edges: tuple[Edge, ...] | None = None
-    _inputs: tuple[Array, ...] = ()
-    _hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
+    _order: int
+    _edges: Sequence[Edge] | None = None
+    _like: Sequence[tuple[Any, Any] | None]  # shape and dtype of the inputs that need a gradient
+    _marks: Sequence[tuple[int, Version, int]]  # identity and version of each input and the result
+    _inputs: Sequence[Array] = ()
+    _hooks: dict[int, Callable[[Any], Any]] | None = None
 
     def forward(self, *inputs: Array) -> Array:
         """Compute the result on arrays of `self.backend`."""
@@ -78,23 +84,20 @@ class Function:
         """What the operation is called in a message."""
         return type(self).__name__
 
-    def record(self, inputs: tuple[Any, ...], arrays: list[Array], result: Tensor) -> None:
+    def record(self, inputs: Sequence[Any], arrays: Sequence[Any], result: Tensor) -> None:
         """Enter the graph: remember where each input came from and what it looked like."""
-        self._order = next(_orders)
-        self._edges = tuple(
-            (x.node or x) if need else None for x, need in zip(inputs, self.needs, strict=True)
-        )
-        self._like = tuple(
-            (a.shape, a.dtype) if need else None for a, need in zip(arrays, self.needs, strict=True)
-        )
-        self._versions = tuple(
-            (i, x.version, x.version.count)
-            for i, x in enumerate((*inputs, result))
-            if hasattr(x, "version")
-        )
-        self._ids = [*map(id, arrays), id(result.data)]
+        edges: list[Edge] = []
+        like: list[tuple[Any, Any] | None] = []
+        marks = []
+        for x, array, need in zip(inputs, arrays, self.needs):  # noqa: B905  (apply made them)
+            edges.append((x.node or x) if need else None)
+            like.append((array.shape, array.dtype) if need else None)
+            version = _constant if x is array else x.version
+            marks.append((id(array), version, version.count))
+        marks.append((id(result.data), result.version, result.version.count))
+        self._order, self._edges, self._like, self._marks = next(_orders), edges, like, marks
         if self.definition is not None:
-            self._inputs = tuple(arrays)
+            self._inputs = arrays
         result.node, result.requires_grad = self, True
 
     def saved(self) -> dict[str, Any]:
@@ -105,14 +108,14 @@ class Function:
 
     def release(self) -> None:
         """Drop saved values and edges: the graph behind this node can be collected."""
-        for name in self.saved():
-            delattr(self, name)
-        self._edges, self._inputs = None, ()
+        order = self._order
+        vars(self).clear()
+        self._order = order
 
     def check_unchanged(self) -> None:
         """Raise GraphError if a saved value was modified in place since it was saved."""
-        for i, version, count in self._versions:
-            if version.count != count and self._holds(self._ids[i]):
+        for identity, version, count in self._marks:
+            if version.count != count and self._holds(identity):
                 raise GraphError(
                     f"{self.name}: a value needed for its gradient was modified in place after use "
                     f"(version {count}, now {version.count}). Modify a copy (x.clone()), or call "
@@ -126,7 +129,7 @@ class Function:
         """A twin of this node whose saved arrays are Tensors joined to the graph again."""
         twin = copy.copy(self)
         for name, value in self.saved().items():
-            if self.backend.is_array(value):
+            if isinstance(value, np.generic) or self.backend.is_array(value):
                 setattr(twin, name, self._as_tensor(name, value, like))
         twin.backend = operations
         return twin
@@ -140,7 +143,7 @@ class Function:
     def _as_tensor(self, name: str, value: Array, like: Tensor) -> Tensor:
         assert self._edges is not None
         sources: tuple[Edge, ...] = (*self._edges, self)
-        for identity, edge in zip(self._ids, sources, strict=True):
+        for (identity, *_), edge in zip(self._marks, sources, strict=True):
             if id(value) == identity:
                 return like.linked(value, edge)
         if value.dtype.kind == "f":

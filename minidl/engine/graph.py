@@ -6,14 +6,16 @@ Source: Griewank & Walther (2008), "Evaluating Derivatives", chapter 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import BackendMismatch, GraphError, ShapeError
+from ..errors import BackendMismatch, DTypeError, GraphError, ShapeError
 from . import modes
 from .function import Edge, Function
+from .modes import recording
 from .operations import operations
 
 if TYPE_CHECKING:
@@ -95,38 +97,50 @@ def _propagate(
     create_graph: bool,
 ) -> Gradients:
     """Gradients for the targets, or for all leaves if targets is None."""
-    retain = create_graph if retain_graph is None else retain_graph
     pending: Gradients = {}
     for output, seed in zip(outputs, seeds, strict=True):
-        value = _seed(output, seed)
-        _add(
-            pending,
-            _edge(output, "backward"),
-            value if create_graph else value.data,
-            output.backend,
-        )
+        edge, value = _edge(output, "backward"), _seed(output, seed)
+        lib = operations if create_graph else output.backend
+        _add(pending, edge, value if create_graph else value.data, lib)
+    floor = _floor(targets)
+    nodes = _newest_first(pending, floor)
+    before, recording.enabled = recording.enabled, create_graph
+    try:
+        with np.errstate(all="ignore"):  # infinities are values here, not accidents
+            found = _walk(nodes, pending, targets, floor, create_graph)
+    finally:
+        recording.enabled = before
+    if not (create_graph if retain_graph is None else retain_graph):
+        for node in nodes:
+            if node._order > floor:
+                node.release()
+    return found
+
+
+def _walk(
+    nodes: list[Function], pending: Gradients, targets: list[Edge] | None, floor: int,
+    create_graph: bool,
+) -> Gradients:  # fmt: skip
+    """Hand every node's gradient on to its inputs, until only leaves are left in pending."""
     lookup = set(targets or ())
-    nodes = _newest_first(pending, _floor(targets))
     found: Gradients = {}
-    quiet = np.errstate(all="ignore")  # infinities are values here, not accidents
-    with quiet, modes.enable_grad() if create_graph else modes.no_grad():
-        for node in nodes:
-            value = _hooked(node._hooks, pending.pop(node, None), outputs[0])
-            if value is None:
-                continue
-            if node in lookup:
-                found[node] = value
-            for edge, piece in zip(
-                node._edges or (), _local(node, value, create_graph), strict=True
-            ):
+    for node in nodes:
+        value = pending.pop(node, None)
+        if value is None:
+            continue
+        if node._hooks:
+            value = _hooked(node._hooks, value)
+        if node in lookup:
+            found[node] = value
+        if node._order > floor:
+            assert node._edges is not None
+            lib = operations if create_graph else node.backend
+            for edge, piece in zip(node._edges, _local(node, value, create_graph), strict=True):
                 if edge is not None and piece is not None:
-                    _add(pending, edge, piece, node.backend)
-        for leaf, value in pending.items():
-            if not isinstance(leaf, Function) and (targets is None or leaf in lookup):
-                found[leaf] = _hooked(leaf.hooks, value, outputs[0])
-    if not retain:
-        for node in nodes:
-            node.release()
+                    _add(pending, edge, piece, lib)
+    for leaf, value in pending.items():
+        if not isinstance(leaf, Function) and (targets is None or leaf in lookup):
+            found[leaf] = _hooked(leaf.hooks, value) if leaf.hooks else value
     return found
 
 
@@ -137,18 +151,25 @@ def _seed(output: Tensor, grad: Tensor | None) -> Tensor:
                 f"backward: the output has shape {output.shape}; only a scalar has one gradient. "
                 "Reduce it first (.sum(), .mean()), or pass the gradient to start from."
             )
-        return output.linked(output.backend.full(output.shape, 1, output.dtype), None)
+        return output.linked(output.backend.full(output.data.shape, 1, output.data.dtype), None)
+    if not hasattr(grad, "backend"):
+        raise DTypeError(
+            f"backward: the gradient to start from must be a Tensor, got {type(grad).__name__}"
+        )
+    if grad.backend is not output.backend:
+        raise mismatch("backward", output.backend.name, grad.backend.name)
     if grad.shape != output.shape:
         raise ShapeError(
             f"backward: the output has shape {output.shape}, its gradient {grad.shape}"
         )
-    return grad
+    return grad if grad.dtype == output.dtype else operations.astype(grad, output.dtype)
 
 
 def _floor(targets: list[Edge] | None) -> int:
     """Operations older than every target cannot depend on one and need no visit."""
-    orders = [t._order if isinstance(t, Function) else -1 for t in targets or [None]]
-    return min(orders)
+    if targets is None:
+        return -1
+    return min((t._order if isinstance(t, Function) else -1 for t in targets), default=-1)
 
 
 def _newest_first(roots: Iterable[Edge], floor: int) -> list[Function]:
@@ -165,22 +186,33 @@ def _newest_first(roots: Iterable[Edge], floor: int) -> list[Function]:
                 "Pass retain_graph=True to the first backward() to go through it twice."
             )
         seen.add(node)
-        stack.extend(e for e in node._edges if isinstance(e, Function))
-    return sorted(seen, key=lambda node: node._order, reverse=True)
+        if node._order > floor:
+            stack.extend([e for e in node._edges if isinstance(e, Function)])
+    return sorted(seen, key=_age, reverse=True)
+
+
+_age = attrgetter("_order")
 
 
 def _local(node: Function, grad: Any, create_graph: bool) -> list[Any]:
     """One node's step: gradients for its inputs, in the inputs' shapes and dtypes."""
     node.check_unchanged()
+    lib = operations if create_graph else node.backend
     if not create_graph:
-        pieces, lib = node.backward(grad), node.backend
+        pieces = node.backward(grad)
     elif node.definition is not None:
-        pieces, lib = _through_definition(node, grad), operations
+        pieces = _through_definition(node, grad)
     else:
-        pieces, lib = node.linked(grad).backward(grad), operations
-    pieces = pieces if isinstance(pieces, tuple) else (pieces,)
+        pieces = node.linked(grad).backward(grad)
+    if not isinstance(pieces, tuple):
+        pieces = (pieces,)
+    if len(pieces) != len(node._like):
+        raise GraphError(
+            f"{node.name}.backward: {len(pieces)} gradients for {len(node._like)} inputs; "
+            "return one for each, None for an input that has none"
+        )
     fitted = [
-        None if like is None or piece is None else _fit(piece, *like, lib)
+        None if like is None or piece is None else _fit(node, piece, like, lib)
         for piece, like in zip(pieces, node._like, strict=True)
     ]
     for observer in modes.observers:
@@ -203,36 +235,37 @@ def _through_definition(node: Function, grad_output: Any) -> tuple[Any, ...]:
     return tuple(pieces)
 
 
-def _fit(grad: Any, shape: tuple[int, ...], dtype: Any, lib: Any) -> Any:
+def _fit(node: Function, grad: Any, like: tuple[Any, Any], lib: Any) -> Any:
     """Undo broadcasting and promotion: sum what was repeated, narrow what was widened."""
+    shape, dtype = like
     if isinstance(grad, np.generic):  # NumPy turns 0-d results of operators into scalars
         grad = np.asarray(grad)
     if grad.shape != shape:
+        if not repeats(shape, grad.shape):
+            raise GraphError(
+                f"{node.name}.backward: a gradient of shape {grad.shape} for an input of {shape}"
+            )
         extra = len(grad.shape) - len(shape)
         repeated = [i + extra for i, n in enumerate(shape) if n == 1 and grad.shape[i + extra] != 1]
         grad = lib.reshape(lib.sum(grad, (*range(extra), *repeated)), shape)
     return grad if grad.dtype == dtype else lib.astype(grad, dtype)
 
 
-def _add(pending: Gradients, edge: Any, value: Any, backend: Any) -> None:
-    if edge not in pending:
-        pending[edge] = value
-    elif backend.is_array(value):
-        pending[edge] = backend.add(pending[edge], value)
-    else:
-        pending[edge] = pending[edge] + value
+def repeats(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether an array of that shape broadcasts to the target shape."""
+    extra = len(target) - len(shape)
+    return extra >= 0 and all(n in (1, m) for n, m in zip(shape, target[extra:], strict=True))
 
 
-def _hooked(hooks: Any, value: Any, like: Tensor) -> Any:
+def _add(pending: Gradients, edge: Any, value: Any, lib: Any) -> None:
+    pending[edge] = value if edge not in pending else lib.add(pending[edge], value)
+
+
+def _hooked(hooks: dict[int, Callable[[Any], Any]], value: Any) -> Any:
     """Show a gradient to the hooks of its tensor; what a hook returns replaces it."""
-    if not hooks or value is None:
-        return value
-    raw = like.backend.is_array(value)
-    tensor = like.linked(value, None) if raw else value
     for hook in list(hooks.values()):
-        replaced = hook(tensor)
-        tensor = tensor if replaced is None else replaced
-    return tensor.data if raw else tensor
+        value = hook(value)
+    return value
 
 
 def mismatch(operation: str, first: str, second: str) -> BackendMismatch:

@@ -22,6 +22,9 @@ class _Recording(threading.local):
 
     enabled = True
 
+    def __init__(self) -> None:
+        self.before: list[bool] = []  # what the enclosing blocks of this thread will restore
+
 
 recording = _Recording()
 
@@ -29,11 +32,8 @@ recording = _Recording()
 class _SetRecording(ContextDecorator):
     value: bool
 
-    def __init__(self) -> None:
-        self._before: list[bool] = []  # a stack, so that one instance may be entered twice
-
     def __enter__(self) -> None:
-        self._before.append(recording.enabled)
+        recording.before.append(recording.enabled)
         recording.enabled = self.value
 
     def __exit__(
@@ -42,7 +42,7 @@ class _SetRecording(ContextDecorator):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        recording.enabled = self._before.pop()
+        recording.enabled = recording.before.pop()
 
 
 class no_grad(_SetRecording):  # noqa: N801  (PyTorch's name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
@@ -46,7 +47,7 @@ class Tensor:
     grad: Tensor | None
     node: Function | None
     version: Version
-    hooks: dict[int, Callable[[Tensor], Tensor | None]] | None
+    hooks: dict[int, Callable[[Any], Any]] | None
     grad_buffer: Array | None  # where an optimizer wants the gradient written, or None
 
     def __init__(self, data: Array, backend: Backend, requires_grad: bool = False) -> None:
@@ -178,13 +179,14 @@ class Tensor:
     def accumulate(self, value: Any) -> None:
         """Add an array (a Tensor under create_graph) to `.grad`; the leaf owns what it stores."""
         if isinstance(value, Tensor):
-            self.grad = value if self.grad is None else self.grad + value
+            self.grad = ops.clone(value) if self.grad is None else self.grad + value
         elif self.grad is None:
-            self.grad = self.linked(self._owned(value), None)
+            self.grad = Tensor(self._owned(value), self.backend)
         elif self.grad.requires_grad:
-            self.grad = self.linked(self.backend.add(self.grad.data, value), None)
+            self.grad = Tensor(self.backend.add(self.grad.data, value), self.backend)
         else:
             self.backend.copyto(self.grad.data, self.backend.add(self.grad.data, value))
+            self.grad.version.count += 1
 
     def _owned(self, value: Array) -> Array:
         if self.grad_buffer is None:
@@ -218,7 +220,7 @@ class Tensor:
         """
         if self.node is not None:
             raise GraphError("requires_grad_: only a leaf can be switched; use detach() to get one")
-        self.__init__(self.data, self.backend, requires_grad)  # type: ignore[misc]
+        self.requires_grad = Tensor(self.data, self.backend, requires_grad).requires_grad
         return self
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
@@ -237,21 +239,33 @@ class Tensor:
         """
         if not self.requires_grad:
             raise GraphError("register_hook: a tensor that does not require grad never gets one")
-        owner: Any = self.node
+        backend, owner = self.backend, self.node
         hooks = (owner._hooks if owner is not None else self.hooks) or {}
         if owner is not None:
             owner._hooks = hooks
         else:
             self.hooks = hooks
+
+        def on_either(value: Any) -> Any:
+            """The gradient is an array in ordinary training, a Tensor under create_graph."""
+            raw = not isinstance(value, Tensor)
+            replaced = hook(Tensor(value, backend) if raw else value)
+            if replaced is None:
+                return value
+            return replaced.data if raw else replaced
+
         key = max(hooks, default=-1) + 1
-        hooks[key] = hook
+        hooks[key] = on_either
         return lambda: hooks.pop(key, None) and None
 
     def retain_grad(self) -> Tensor:
         """Also fill `.grad` of this non-leaf tensor on `backward()`."""
+        reference = weakref.ref(self)  # the node keeps its hooks: they must not keep the tensor
 
         def keep(grad: Tensor) -> None:
-            self.grad = grad if self.grad is None else self.grad + grad
+            tensor = reference()
+            if tensor is not None:
+                tensor.grad = ops.clone(grad) if tensor.grad is None else tensor.grad + grad
 
         if self.node is not None:
             self.register_hook(keep)
@@ -270,7 +284,10 @@ class Tensor:
         """Overwrite the values with those of other, broadcast and converted to this dtype."""
         self._mutable("copy_")
         value = self._value_of(other, "copy_")
-        if getattr(value, "shape", ()) != self.shape:
+        shape = getattr(value, "shape", ())
+        if shape != self.shape:
+            if shape and not graph.repeats(shape, self.shape):
+                raise ShapeError(f"copy_: shape {shape} cannot be repeated to {self.shape}")
             value = self.backend.broadcast_to(self.backend.asarray(value), self.shape)
         self.backend.copyto(self.data, value)
         return self
@@ -305,15 +322,28 @@ class Tensor:
 
     def __setitem__(self, index: Any, value: TensorLike) -> None:
         self._mutable("setitem")
-        self.backend.setitem(
-            self.data, ops.native_index(self, index), self._value_of(value, "setitem")
-        )
+        value, where = self._value_of(value, "setitem"), ops.native_index(self, index)
+        try:
+            self.backend.setitem(self.data, where, value)
+        except ValueError as error:
+            target = self.backend.getitem(self.data, where).shape
+            raise ShapeError(
+                f"setitem: a value of shape {value.shape} cannot be repeated to {target}, "
+                f"the shape of x[index] (x has shape {self.shape})"
+            ) from error
 
     def _value_of(self, other: Any, operation: str) -> Any:
+        """The array or number behind other, which must not want a gradient."""
         if not isinstance(other, Tensor):
-            return other
+            number = isinstance(other, (int, float))
+            return other if number else self.backend.asarray(other)
         if other.backend is not self.backend:
             raise graph.mismatch(operation, self.backend.name, other.backend.name)
+        if recording.enabled and other.requires_grad:
+            raise GraphError(
+                f"{operation}: in-place changes are not recorded, and the value requires grad. "
+                "Use value.detach(), or make a new tensor (ops.where, ops.concatenate, ...)."
+            )
         return other.data
 
     # -- operators ------------------------------------------------------------------------------

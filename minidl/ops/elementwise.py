@@ -11,12 +11,16 @@ from ..engine.apply import apply
 from ..engine.dtypes import as_dtype
 from ..engine.function import Function
 from ..engine.tensor import Tensor, TensorLike
+from ..errors import DTypeError
 from . import check
 
 
 def _binary(function: Function, a: TensorLike, b: TensorLike) -> Tensor:
-    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.data.shape != b.data.shape:
-        check.broadcast(function.name, a.shape, b.shape)
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if a.data.shape != b.data.shape:
+            check.broadcast(function.name, a.shape, b.shape)
+    elif a is None or b is None:
+        raise DTypeError(f"{function.name}: needs tensors or numbers, got None")
     return apply(function, a, b)
 
 
@@ -337,6 +341,8 @@ class Silu(Function):
 
 class Alias(Function):
     """y = x, as an operation of its own: a mark in the graph."""
+
+    view = True
 
     def forward(self, x: Any) -> Any:
         return self.backend.getitem(x, ...)
@@ -690,4 +696,6 @@ def to_backend(x: Tensor, backend: Backend) -> Tensor:
     check.tensors("to_backend", x=x)
     result = apply(ToBackend(x.backend, backend), x)
     result.backend, result.data = backend, backend.asarray(x.backend.to_numpy(x.data))
+    if result.data is x.data:  # two backends that share the host's memory
+        result.version = x.version
     return result

@@ -18,6 +18,8 @@ from .check import native_index
 class Reshape(Function):
     """The elements in C order under another shape."""
 
+    view = True
+
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
 
@@ -32,6 +34,8 @@ class Reshape(Function):
 class Transpose(Function):
     """Axes in another order; backward uses the inverse permutation."""
 
+    view = True
+
     def __init__(self, axes: tuple[int, ...]) -> None:
         self.axes = axes
 
@@ -45,6 +49,8 @@ class Transpose(Function):
 
 class BroadcastTo(Function):
     """x repeated to a larger shape; the graph sums the gradient over the repetitions."""
+
+    view = True
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
@@ -109,6 +115,8 @@ class GetItem(Function):
 
     def __init__(self, index: Any) -> None:
         self.index = index
+        items = index if isinstance(index, tuple) else (index,)
+        self.view = all(not hasattr(item, "dtype") for item in items)  # index arrays make copies
 
     def forward(self, x: Any) -> Any:
         self.shape = x.shape

@@ -1,0 +1,1 @@
+"""Tests of `minidl.engine`, file by file."""
