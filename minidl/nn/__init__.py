@@ -29,6 +29,7 @@ from .loss import (
 from .module import Module, Parameter
 from .normalize import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
 from .pool import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
+from .summary import Summary, summary
 
 __all__ = [
     "GELU",
@@ -66,8 +67,10 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "Summary",
     "Tanh",
     "Unflatten",
     "functional",
     "init",
+    "summary",
 ]

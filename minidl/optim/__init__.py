@@ -5,6 +5,14 @@ from .adam import Adam, AdamW
 from .clip import clip_grad_norm_, clip_grad_value_
 from .optimizer import Optimizer
 from .rmsprop import RMSprop
+from .scheduler import (
+    CosineAnnealingLR,
+    LambdaLR,
+    LinearWarmup,
+    OneCycleLR,
+    Scheduler,
+    StepLR,
+)
 from .sgd import SGD
 
 __all__ = [
@@ -12,8 +20,14 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "CosineAnnealingLR",
+    "LambdaLR",
+    "LinearWarmup",
+    "OneCycleLR",
     "Optimizer",
     "RMSprop",
+    "Scheduler",
+    "StepLR",
     "clip_grad_norm_",
     "clip_grad_value_",
 ]

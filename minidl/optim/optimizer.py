@@ -142,7 +142,7 @@ class Optimizer:
         return {"settings": settings, "tensors": tensors}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state_dict`; it is loaded entirely or not at all. Raises: CheckpointError."""
+        """Continue from a `state_dict`, loading all of it or nothing. Raises: CheckpointError."""
         settings = list(state.get("settings", ()))
         self._check_groups(settings)
         memories = self._saved_memories(settings, dict(state.get("tensors", {})))
