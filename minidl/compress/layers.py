@@ -21,9 +21,11 @@ from ..engine.apply import apply
 from ..engine.creation import tensor
 from ..engine.dtypes import float32, int32
 from ..engine.function import Function
+from ..engine.graph import mismatch
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, DTypeError, GraphError, ShapeError
 from ..nn import Conv2d, Linear, Module
+from ..ops.conv import output_size
 from .qtensor import SYMMETRIC, QTensor, Scheme, grid, quantize
 
 # Beyond it a sum of products of 8-bit codes can leave int32.
@@ -179,8 +181,12 @@ class QuantLayer(Module):
         return constants._replace(fixed=fixed)
 
     def _check(self, x: Tensor, ndim: str, channels: int | None, expected: int) -> None:
+        if x.backend is not self.weight.backend:
+            raise mismatch(type(self).__name__, x.backend.name, self.weight.backend.name)
         if x.dtype != float32:
-            raise DTypeError(f"{type(self).__name__}: x must be float32, got {x.dtype}")
+            raise DTypeError(
+                f"{type(self).__name__}: x must be float32, got {x.dtype}; .astype('float32')"
+            )
         if channels != expected:
             raise ShapeError(
                 f"{type(self).__name__}: x must be {ndim} with {expected} features or channels,"
@@ -197,7 +203,7 @@ class QuantLayer(Module):
 class QuantLinear(QuantLayer):
     """nn.Linear with int8 weights and 8-bit inputs.
 
-    Shapes: x (..., D) -> (..., O). Raises: ShapeError, DTypeError.
+    Shapes: x (..., D) -> (..., O). Raises: ShapeError, DTypeError, BackendMismatch.
 
     >>> import minidl
     >>> layer = minidl.nn.Linear(2, 3)
@@ -212,13 +218,15 @@ class QuantLinear(QuantLayer):
         if x.ndim == 2:
             return apply(Int8Linear(self.constants), x)
         flat = x.reshape((-1, features) if x.size else (0, features))
-        return apply(Int8Linear(self.constants), flat).reshape((*x.shape[:-1], -1))
+        return apply(Int8Linear(self.constants), flat).reshape(
+            (*x.shape[:-1], self.weight.shape[0])
+        )
 
 
 class QuantConv2d(QuantLayer):
     """nn.Conv2d with int8 weights and 8-bit inputs.
 
-    Shapes: x (N, C, H, W) -> (N, O, OH, OW). Raises: ShapeError, DTypeError.
+    Shapes: x (N, C, H, W) -> (N, O, OH, OW). Raises: ShapeError, DTypeError, BackendMismatch.
 
     >>> import minidl
     >>> layer = minidl.nn.Conv2d(1, 2, 3)
@@ -237,4 +245,8 @@ class QuantConv2d(QuantLayer):
         """See the class."""
         channels = self.weight.shape[1] * self.geometry[3]
         self._check(x, "(N, C, H, W)", x.shape[1] if x.ndim == 4 else None, channels)
+        kernel, fit = self.weight.shape[2:], zip(*self.geometry[:3], strict=True)
+        sizes = zip(x.shape[2:], kernel, fit, strict=True)
+        if min(output_size(n, k, *moves) for n, k, moves in sizes) < 1:
+            raise ShapeError(f"QuantConv2d: a kernel of {kernel} does not fit into x {x.shape}")
         return apply(Int8Conv2d(self.constants, self.geometry), x)

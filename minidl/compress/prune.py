@@ -169,10 +169,11 @@ def _distinct(
 
 
 def masked(model: Module) -> Iterator[Target]:
-    """Every parameter of the model that has a mask."""
+    """Every parameter of the model that has a mask, where that mask is."""
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
-            if isinstance(parameter.constraint, KeepZero):
+            held = parameter.constraint
+            if isinstance(held, KeepZero) and held.module is module:
                 yield Target(path, module, name)
 
 

@@ -1,0 +1,155 @@
+"""Codes and what they stand for: the laws of quantization, on every backend."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minidl
+from minidl.compress import MinMax, QTensor, quantize, sqnr
+from minidl.errors import ArgumentError, DTypeError, NonFiniteError, ShapeError
+from tests.strategies import arrays, shapes
+from tests.tolerances import assert_close, assert_same, gamma
+
+SCHEMES = (("symmetric", None), ("affine", None), ("affine", "int8"))
+schemes = st.sampled_from(SCHEMES)
+KINDS = ("integers", "normal", "offset", "constant", "wide")
+
+
+@st.composite
+def quantizations(draw):
+    """x, the scheme, and an axis or None."""
+    x = draw(arrays(shapes(max_dims=3), kinds=KINDS, plain=True)).values
+    axis = draw(st.none() | st.integers(-x.ndim, x.ndim - 1)) if x.ndim else None
+    return x, *draw(schemes), axis
+
+
+def encoded(backend, x, scheme, dtype, axis) -> QTensor:
+    return quantize(minidl.tensor(x, backend=backend), scheme, dtype, axis)
+
+
+@given(case=quantizations())
+def test_codes_scales_and_zero_points_are_the_same_bits_everywhere(backend, reference, case):
+    here, there = encoded(backend, *case), encoded(reference, *case)
+    assert_same(here.numpy(), there.numpy())
+    assert_same(here.scale.numpy(), there.scale.numpy())
+    assert_same(here.zero_point.numpy(), there.zero_point.numpy())
+
+
+@given(case=quantizations())
+def test_quantizing_twice_changes_nothing(backend, case):
+    q = encoded(backend, *case)
+    assert_same(quantize(q.dequantize(), like=q).numpy(), q.numpy())
+
+
+@given(case=quantizations())
+def test_error_is_at_most_half_a_step(backend, case):
+    """The grid covers all of x. The quotient, the scale and the product round once each."""
+    x = case[0]
+    q = encoded(backend, *case)
+    steps = np.broadcast_to(backend.to_numpy(q.along(q.scale)), x.shape).astype(np.float64)
+    allowed = steps / 2 + gamma(3, x.dtype) * (np.abs(x) + steps)
+    assert_close(q.dequantize().numpy(), x.astype(np.float64), allowed, x.dtype)
+
+
+@given(case=quantizations())
+def test_zero_has_a_code_of_its_own(backend, case):
+    q = encoded(backend, *case)
+    zeros = minidl.tensor(np.zeros_like(case[0]), backend=backend)
+    assert_same(quantize(zeros, like=q).dequantize().numpy(), zeros.numpy(), signed_zero=False)
+
+
+@given(case=quantizations())
+def test_an_axis_means_a_grid_for_each_slice(backend, case):
+    x, scheme, dtype, axis = case
+    if axis is None:
+        return
+    q = encoded(backend, *case)
+    assert q.scale.shape == q.zero_point.shape == (x.shape[axis],)
+    for i in range(x.shape[axis]):
+        alone = encoded(backend, np.take(x, i, axis), scheme, dtype, None)
+        assert_same(np.take(q.numpy(), i, axis), alone.numpy())
+        assert q.scale.numpy()[i] == alone.scale.item()
+
+
+@given(case=quantizations())
+def test_moving_between_backends_changes_nothing(backend, reference, case):
+    q = encoded(backend, *case)
+    moved = q.to(reference).to(backend)
+    assert isinstance(moved, QTensor)
+    assert moved.backend is moved.scale.backend is moved.zero_point.backend is backend
+    assert_same(moved.numpy(), q.numpy())
+    assert_same(moved.dequantize().numpy(), q.dequantize().numpy())
+    assert (moved.axis, moved.scheme) == (q.axis, q.scheme)
+
+
+def test_symmetric_codes_span_the_larger_side(backend):
+    q = quantize(minidl.tensor([-0.5, 0.0, 2.0], backend=backend))
+    assert q.tolist() == [-32, 0, 127]
+    assert q.dtype == np.int8
+    assert q.zero_point.item() == 0
+
+
+def test_affine_codes_span_the_range_and_zero(backend):
+    x = minidl.tensor([1.0, 128.0, 255.0], backend=backend)
+    assert quantize(x, "affine").tolist() == [1, 128, 255]
+    assert quantize(-x, "affine").tolist() == [254, 127, 0]
+    assert quantize(x, "affine", "int8").tolist() == [-127, 0, 127]
+
+
+@pytest.mark.parametrize("scheme", ["symmetric", "affine"])
+def test_numbers_beyond_a_given_grid_get_the_last_code(backend, scheme):
+    q = quantize(minidl.tensor([-1.0, 1.0], backend=backend), scheme)
+    x = minidl.tensor([-100.0, 100.0, np.inf], backend=backend)
+    assert quantize(x, like=q).tolist() == [q.scheme.low, q.scheme.high, q.scheme.high]
+
+
+@pytest.mark.parametrize("x", [np.zeros(3), np.zeros((0, 2)), np.full(2, 1e-45, np.float32)])
+def test_ranges_without_width_are_no_trouble(backend, x):
+    q = quantize(minidl.tensor(np.float32(x), backend=backend), "affine")
+    assert 0 < q.scale.item() < np.inf
+    assert q.shape == x.shape
+
+
+def test_repr_names_what_the_codes_mean():
+    text = repr(quantize(minidl.tensor([[1.0], [2.0]]), axis=0))
+    for part in ("QTensor([[127],", "dtype=int8", "scale=[0.0078", "zero_point=[0, 0]", "axis=0"):
+        assert part in text
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_range_that_is_not_finite_is_refused(backend, bad):
+    with pytest.raises(NonFiniteError, match="not finite"):
+        quantize(minidl.tensor([1.0, bad], backend=backend))
+
+
+def test_wrong_arguments_are_refused(backend):
+    x = minidl.ones((2, 3), backend=backend)
+    with pytest.raises(ArgumentError, match="symmetric, affine"):
+        quantize(x, "asymmetric")
+    with pytest.raises(ArgumentError, match="codes of int8, not uint8"):
+        quantize(x, "symmetric", "uint8")
+    with pytest.raises(ShapeError, match="axis 2"):
+        quantize(x, axis=2)
+    with pytest.raises(DTypeError, match="floating"):
+        quantize(x.astype("int8"))
+
+
+def test_sqnr_is_the_ratio_of_squares_in_decibels(backend):
+    x = minidl.tensor([3.0, -4.0], backend=backend)
+    assert sqnr(x, x) == np.inf
+    assert sqnr(x, x * 0) == 0
+    assert sqnr(x * 0, x) == -np.inf
+    assert sqnr(x, x + minidl.tensor([0.0, 0.5], backend=backend)) == 20.0
+
+
+def test_min_max_remembers_all_batches_and_a_nan(backend):
+    seen = MinMax()
+    for values in ([1.0, 2.0], [-3.0], []):
+        seen.observe(minidl.tensor(np.array(values, np.float32), backend=backend))
+    assert seen.bounds() == (-3.0, 2.0)
+    seen.observe(minidl.tensor([np.nan], backend=backend))
+    seen.observe(minidl.tensor([1.0], backend=backend))
+    assert np.isnan(seen.bounds()).all()
