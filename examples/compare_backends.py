@@ -122,9 +122,7 @@ def _layer_norm() -> Work:
 
 @row("batch norm 32x32x28x28, both ways")
 def _batch_norm() -> Work:
-    return both_ways(
-        lambda x: ops.batch_norm(x, None, None, training=True), draw(32, 32, 28, 28)
-    )
+    return both_ways(lambda x: ops.batch_norm(x, None, None, training=True), draw(32, 32, 28, 28))
 
 
 @row("conv 3x3 32->64 28x28, batch 8, both ways")
@@ -357,7 +355,10 @@ def main() -> None:
     for c in contestants:
         print(f"{c.name}: " + "; ".join(f"{k} {v}" for k, v in c.details.items()))
         machine = f"{c.details.get('device', machine)}, {options.threads} thread(s)"
-    print(f"\n{'median +- half the interquartile range, and':<44}" + "  |".join(f"{n:^28}" for n in names))
+    print(
+        f"\n{'median +- half the interquartile range, and':<44}"
+        + "  |".join(f"{n:^28}" for n in names)
+    )
     print(f"times as fast as {names[0]}")
     results = []
     for name in rows:

@@ -17,7 +17,7 @@ if getattr(_backends, "PROJECT", None) != "minidl":
         "Rename that file or folder, or run from another directory."
     )
 
-from . import data, errors, nn, ops, optim, training
+from . import compress, data, errors, nn, ops, optim, training
 from .engine.apply import apply
 from .engine.creation import (
     arange,
