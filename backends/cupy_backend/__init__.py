@@ -15,13 +15,15 @@ from .normalization import Normalization
 from .optimizers import Optimizers
 from .pooling import Pooling
 from .random import Random
+from .reductions import Reductions
 
 __all__ = ["CupyBackend"]
 
 
 class CupyBackend(
-    Arrays, Indexing, Convolution, Pooling, Normalization, Losses, Random, Integers, Optimizers
-):
+    Arrays, Reductions, Indexing, Convolution, Pooling, Normalization, Losses, Random, Integers,
+    Optimizers,
+):  # fmt: skip
     """All of the contract on CuPy arrays.
 
     Raises: BackendUnavailable if CuPy is not installed or no GPU can be used.

@@ -35,6 +35,8 @@ REFUSED = {
     "einsum into an array": lambda x: cupy.einsum("ij->i", x, out=x),
     "too many positional arguments": lambda x: cupy.clip(x, 0, 1, x, x),
     "casting in astype": lambda x: x.astype(np.float64, casting="safe"),
+    "function of a scalar": lambda x: cupy.sum(1.0),
+    "where with a scalar condition": lambda x: cupy.where(True, x, x),
     "a constructor call": lambda x: type(x)((2, 3)),
     "hashing": hash,
 }
@@ -103,6 +105,7 @@ SYNCHRONISING = {
     "tolist": lambda x: x.tolist(),
     "repr": repr,
     "a boolean mask": lambda x: x[x > 2],
+    "assignment of an array through a mask": lambda x: x.__setitem__(x > 3, x[0, :2]),
     "nonzero": lambda x: cupy.nonzero(x),
     "where with one argument": lambda x: cupy.where(x > 2),
     "iteration with float": lambda x: [float(v) for v in x[0, :1]],
@@ -130,6 +133,13 @@ def test_reductions_and_elements_are_arrays_without_axes(x):
     for scalar in (x.sum(), cupy.max(x), x[1, 2], x.argmax()):
         assert isinstance(scalar, cupy.ndarray)
         assert scalar.shape == ()
+
+
+def test_of_several_nan_any_may_be_found():
+    x = cupy.asarray(np.array([1, np.nan, 2, np.nan, 3]))
+    assert x.argmax().get() == 3
+    assert cupy.argmin(x).get() == 3
+    assert cupy.asarray(np.array([2, 1, 2, 1])).argmax().get() == 0
 
 
 def test_an_element_is_a_view(x):

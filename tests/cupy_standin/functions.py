@@ -11,7 +11,7 @@ import numpy as np
 
 from .gpu import RawModule, cuda
 from .ndarray import SYNCS, Memory, ndarray, unwrap, wrap
-from .spec import VERSION, check_call, check_loop, exists, is_ufunc
+from .spec import VERSION, check_call, check_loop, exists, is_ufunc, takes_array_first
 
 # These bring host values to the device; all others refuse host arrays.
 TRANSFERS = frozenset({"array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray"})
@@ -78,9 +78,12 @@ class Ufunc:
 
 def _function(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     transfer = name in TRANSFERS
+    needs_array = not transfer and takes_array_first(name)
 
     def call(*args: Any, **options: Any) -> Any:
         check_call(name, args, options)
+        if needs_array and args and not isinstance(args[0], ndarray):
+            raise TypeError(f"cupy.{name} of a {type(args[0]).__name__}")
         if name in DATA_DEPENDENT or (name == "where" and len(args) == 1):
             SYNCS.append(name)
         plain = [_plain(a, transfer) for a in args]
@@ -156,6 +159,18 @@ class Module(types.ModuleType):
         return value
 
 
+def _argmax(
+    a: ndarray, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False
+) -> ndarray:
+    return a.argmax(axis, dtype, out, keepdims)
+
+
+def _argmin(
+    a: ndarray, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False
+) -> ndarray:
+    return a.argmin(axis, dtype, out, keepdims)
+
+
 cupy = Module("cupy", "A strict stand-in for CuPy, on the CPU.")
 cupy.__dict__.update(
     __version__=f"{VERSION} (stand-in on the CPU)",
@@ -165,6 +180,8 @@ cupy.__dict__.update(
     ascontiguousarray=_ascontiguousarray,
     asarray=_asarray,
     asnumpy=_asnumpy,
+    argmax=_argmax,
+    argmin=_argmin,
     argsort=_argsort,
     RawModule=RawModule,
     cuda=cuda,

@@ -177,6 +177,8 @@ class ndarray:  # noqa: N801 (CuPy's name)
         return wrap(found)
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        if _has_mask(key) and getattr(value, "size", 1) != 1:
+            SYNCS.append("mask")  # how many elements are to be taken depends on values
         with np.errstate(all="ignore"):
             self._a[_index(key)] = value if isinstance(value, np.ndarray) else unwrap(value)
 
@@ -201,6 +203,32 @@ class ndarray:  # noqa: N801 (CuPy's name)
 
     def fill(self, value: Any) -> None:
         self._a.fill(unwrap(value))
+
+    def argmax(
+        self, axis: int | None = None, dtype: Any = None, out: Any = None, keepdims: bool = False
+    ) -> ndarray:
+        return _arg(self._a, np.argmax, axis, keepdims)
+
+    def argmin(
+        self, axis: int | None = None, dtype: Any = None, out: Any = None, keepdims: bool = False
+    ) -> ndarray:
+        return _arg(self._a, np.argmin, axis, keepdims)
+
+    def argsort(self, axis: int | None = -1) -> ndarray:
+        """Always stable."""
+        return wrap(self._a.argsort(axis=axis, kind="stable"))
+
+
+def _arg(values: np.ndarray, find: Callable[..., Any], axis: int | None, keepdims: bool) -> ndarray:
+    """Of several NaN CuPy's threads report any; here it is the last, which NumPy never reports."""
+    found = find(values, axis=axis, keepdims=keepdims)
+    if values.dtype.kind == "f":
+        nan = np.isnan(values)
+        length = values.size if axis is None else values.shape[axis]
+        turned = np.flip(nan, axis)
+        last = length - 1 - np.argmax(turned, axis=axis, keepdims=keepdims)
+        found = np.where(nan.any(axis=axis, keepdims=keepdims), last, found)
+    return wrap(found)
 
 
 def _binary(name: str) -> Callable[[ndarray, Any], Any]:
@@ -232,8 +260,6 @@ def _unary(name: str) -> Callable[[ndarray], ndarray]:
 
 def _method(name: str) -> Callable[..., Any]:
     """A method that NumPy has under the same name, with the arguments that CuPy's has."""
-    if name == "argsort":  # CuPy's is stable
-        return lambda self, axis=-1: wrap(self._a.argsort(axis=axis, kind="stable"))
 
     def apply(self: ndarray, *args: Any, **options: Any) -> Any:
         check_call(f"ndarray.{name}", args, options)

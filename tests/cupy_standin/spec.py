@@ -50,6 +50,12 @@ def _signature(name: str) -> tuple[frozenset[str], int | None]:
     return allowed, None if unlimited else len(plain)
 
 
+def takes_array_first(name: str) -> bool:
+    """Whether the first argument of `cupy.name` is one array, which CuPy takes no scalar for."""
+    first = _SPEC["functions"][name].partition(" ")[0]
+    return first in ("a", "x", "arr", "array", "m", "condition", "ar")
+
+
 def check_call(name: str, args: Sequence[Any], options: Mapping[str, Any]) -> None:
     """Raises: TypeError for an argument that CuPy's function of that name does not have."""
     allowed, most = _signature(name)
