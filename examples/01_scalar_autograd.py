@@ -1,7 +1,8 @@
 """Automatic differentiation in forty lines, checked against the engine.
 
-A `Scalar` is a number that remembers what it was computed from. `backward` walks that record from the
-result to the inputs and applies the chain rule: this is all that `minidl.engine` does, for arrays.
+A `Scalar` is a number that remembers what it was computed from. `backward` walks that record from
+the result to the inputs and applies the chain rule: this is all that `minidl.engine` does, for
+arrays.
 
     python examples/01_scalar_autograd.py
 """

@@ -2,7 +2,8 @@
 
     python examples/03_augmentation.py --plot augmentation.png
 
-The same network, seed and 300 images, once as they are and once augmented. It tests on 1,437 others.
+The same network, seed and 300 images, once as they are and once augmented. It tests on 1,437
+others.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Your own operation: forward and backward in one class, checked and trained.
 
-Mish is a smooth relu: x tanh(softplus(x)) (Misra 2019, arXiv:1908.08681). Below it is one node of the
-graph that saves only its input, instead of the three nodes that the formula would make.
+Mish is a smooth relu: x tanh(softplus(x)) (Misra 2019, arXiv:1908.08681). Below it is one node of
+the graph that saves only its input, instead of the three nodes that the formula would make.
 
     python examples/04_your_own_op.py
 """

@@ -1,7 +1,7 @@
 """Your own backend: inherit the reference, override what you want to compute differently.
 
-This one counts the floating-point operations of every matrix product and is otherwise NumPy. A backend
-over another array library with NumPy's names would set `xp` to that library instead.
+This one counts the floating-point operations of every matrix product and is otherwise NumPy. A
+backend over another array library with NumPy's names would set `xp` to that library instead.
 
     python examples/05_your_own_backend.py
 """

@@ -2,10 +2,11 @@
 
     python examples/compare_backends.py --threads 2 --json speed.json --plot speed.png
 
-Each backend runs in a process of its own, because the idle threads of one library slow the other. The
-processes take turns, round after round (A B A B ...), so that a change of the machine's speed hits all alike.
-What a row computes is compared first: where the backends disagree, no ratio is printed. The first call,
-which compiles, is reported apart. Figures are medians, with the quartiles behind them.
+Each backend runs in a process of its own, because the idle threads of one library slow the other.
+The processes take turns, round after round (A B A B ...), so that a change of the machine's speed
+hits all alike. What a row computes is compared first: where the backends disagree, no ratio is
+printed. The first call, which compiles, is reported apart. Figures are medians, with the quartiles
+behind them.
 """
 
 from __future__ import annotations
@@ -280,7 +281,7 @@ def compare(contestants: list[Contestant], name: str, rounds: int) -> dict[str, 
     return result
 
 
-# -- what a person sees ------------------------------------------------------------------------------
+# -- what a person sees ----------------------------------------------------------------------------
 
 
 def duration(seconds: float) -> str:

@@ -5,7 +5,8 @@
 
 What to expect: LeNet reaches about 98 % on the held-out fifth of the 8x8 digits, and 99 % on MNIST.
 With 80 % of its weights pruned, or in 8-bit integers, it loses a few tenths of a point and its
-file shrinks to about a quarter. The table shows accuracy, bytes on disk and latency on every backend found.
+file shrinks to about a quarter. The table shows accuracy, bytes on disk and latency on every
+backend found.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from minidl.training import Trainer
 
 EPOCHS = {"digits": 20, "mnist": 3, "fashion_mnist": 5}
 PRUNED = 0.8  # the fraction of weights set to zero
-FINE_TUNING = {"digits": 5, "mnist": 1, "fashion_mnist": 1}  # epochs after pruning
+FINE_TUNING = {"digits": 10, "mnist": 1, "fashion_mnist": 1}  # epochs after pruning
 
 
 def load(name: str, seed: int) -> tuple[Any, Any, t.Transform]:
@@ -38,7 +39,7 @@ def load(name: str, seed: int) -> tuple[Any, Any, t.Transform]:
 
 
 def lenet(size: int) -> nn.Module:
-    """LeNet-5 with relu and max pooling. Source: LeCun et al. (1998), Proc. IEEE 86(11), section 2."""
+    """LeNet-5 with relu and max pooling. Source: LeCun et al. (1998), Proc. IEEE 86(11), 2."""
     narrow = 0 if size == 28 else 2  # 8x8 images need their border
     left = (size // 2 + 2 * narrow - 4) // 2
     return nn.Sequential(
@@ -80,15 +81,13 @@ def stages(options: argparse.Namespace) -> tuple[dict[str, nn.Module], DataLoade
     tests = DataLoader(test, 500, transform=transform)
     print(f"{options.data}: {len(train):,} images to train on, {len(test):,} to test on")
     model = lenet(size) if options.model == "lenet" else mlp(size)
-    #SUMMARY
+    # SUMMARY
     print(f"\ntraining {options.model} on {options.backend}")
     fit(model, loader, tests, options.epochs or EPOCHS[options.data], lr=2e-3)
 
     pruned = compress.prune.magnitude(compress.clone(model), PRUNED)
-    print(
-        f"\n{compress.prune.sparsity(pruned):.0%} of the weights set to zero; training the others on"
-    )
-    fit(pruned, loader, tests, min(FINE_TUNING[options.data], options.epochs or 99), lr=1e-3)
+    print(f"\n{compress.prune.sparsity(pruned):.0%} of the weights set to zero; training the rest")
+    fit(pruned, loader, tests, min(FINE_TUNING[options.data], options.epochs or 99), lr=2e-3)
 
     sample = [
         x for _, (x, _) in zip(range(8), loader, strict=False)

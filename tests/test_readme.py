@@ -1,5 +1,5 @@
-"""The README is true: its commands have the form CI relies on, its links lead somewhere, its program
-runs, and its reading order names files of the length that it says.
+"""The README is true: its commands have the form CI relies on, its links lead somewhere, its
+program runs, and its reading order names files of the length that it says.
 """
 
 from __future__ import annotations
