@@ -30,6 +30,20 @@ def standin():
         pytest.skip(str(error))
 
 
+@pytest.fixture(scope="module", params=["cupy-standin", "cupy"])
+def device(request):
+    """The backend on the stand-in and, where there is a GPU, on it."""
+    try:
+        return cupy_standin.backend() if request.param != "cupy" else backends.get("cupy")
+    except BackendUnavailable as error:
+        pytest.skip(f"not run on hardware: {error}" if request.param == "cupy" else str(error))
+
+
+def orders(backend):
+    """A GPU has an order of its own."""
+    return ORDERS if backend is cupy_standin.backend() else (0,)
+
+
 # -- compilation for GPUs ----------------------------------------------------------------------
 
 
@@ -115,8 +129,9 @@ def test_kernels_refuse_arguments_whose_type_would_be_a_guess(standin):
 
 # -- results -----------------------------------------------------------------------------------
 #
-# On these inputs every intermediate value is exact in float32, so the results must be the
-# reference's bit for bit; and a race or a missing barrier would show in some order.
+# `device` is the stand-in and, where there is one, a GPU. On these inputs every intermediate value
+# is exact in float32, so the results must be the reference's bit for bit; and a race or a missing
+# barrier would show in some order.
 
 CONV = {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2)}
 POOL = ((3, 2), (2, 1), (1, 1))
@@ -253,32 +268,32 @@ EXACT = [
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("case", EXACT)
-def test_kernels_give_the_bits_of_the_reference_in_every_order(standin, case, dtype):
+def test_kernels_give_the_bits_of_the_reference_in_every_order(device, case, dtype):
     reference = backends.get("numpy")
     expected = [reference.to_numpy(a) for a in case(reference, dtype)]
-    for order in ORDERS:
+    for order in orders(device):
         with thread_order(order):
-            actual = [standin.to_numpy(a) for a in case(standin, dtype)]
+            actual = [device.to_numpy(a) for a in case(device, dtype)]
         for got, want in zip(actual, expected, strict=True):
             assert_same(got, want, signed_zero=False)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("classes", [3, 32, 300])
-def test_cross_entropy_is_the_same_in_every_order_and_close_to_the_oracle(standin, classes, dtype):
+def test_cross_entropy_is_the_same_in_every_order_and_close_to_the_oracle(device, classes, dtype):
     """|logits| <= 4; exp and log round by ULPS, their sum by gamma, two subtractions by 2 u."""
     logits, weight = exact((7, classes), dtype), np.abs(exact((classes,), dtype, 1)) + 1
     target = np.random.default_rng(5).integers(0, classes, 7)
     target[3] = -100
     host = (logits, target, weight, -100, 0.1)
-    args = [standin.asarray(a) if isinstance(a, np.ndarray) else a for a in host]
-    results, ones = [], standin.full((7,), 1, np.dtype(dtype))
-    for order in ORDERS:
+    args = [device.asarray(a) if isinstance(a, np.ndarray) else a for a in host]
+    results, ones = [], device.full((7,), 1, np.dtype(dtype))
+    for order in orders(device):
         with thread_order(order):
-            loss, log_probs = standin.cross_entropy(*args)
-            grad = standin.cross_entropy_grad(ones, log_probs, *args[1:])
-        assert not standin.to_numpy(grad)[3].any(), "an ignored row has no gradient"
-        results.append([standin.to_numpy(a) for a in (loss, log_probs, grad)])
+            loss, log_probs = device.cross_entropy(*args)
+            grad = device.cross_entropy_grad(ones, log_probs, *args[1:])
+        assert not device.to_numpy(grad)[3].any(), "an ignored row has no gradient"
+        results.append([device.to_numpy(a) for a in (loss, log_probs, grad)])
     for other in results[1:]:
         for got, want in zip(other, results[0], strict=True):
             assert_same(got, want)
