@@ -93,14 +93,14 @@ class Run:
         step.
         """
         start = time.perf_counter()
-        lr = self.trainer.lr
         batches = iter(self.loader)
         place = self.loader.state_dict()
         first, size = place["batch"], self.loader.batch_size
         samples = min(len(self.loader) * size, len(self.loader.dataset))
         bar = Progress(self.progress, len(self.history) + 1, self.epochs, samples, first * size)
         with bar:
-            for step, batch in enumerate(batches, first + 1):
+            for step, given in enumerate(batches, first + 1):
+                batch = self.trainer.here(given)
                 self._count(batch, *self.trainer.step(batch))
                 bar.advance(len(batch[-1]))
                 last = step == len(self.loader)
@@ -112,7 +112,7 @@ class Run:
                     self.elapsed += time.perf_counter() - start
                     return None
             seconds = self.elapsed + time.perf_counter() - start
-            row = self._row(samples, seconds, lr)
+            row = self._row(samples, seconds)
             bar.finish(row)
         self.means, self.elapsed = self._no_means(), 0.0
         return row
@@ -123,13 +123,13 @@ class Run:
         for name, metric in self.trainer.metrics.items():
             self.means[name].update(metric(output, batch[-1]), samples)
 
-    def _row(self, samples: int, seconds: float, lr: float) -> Row:
+    def _row(self, samples: int, seconds: float) -> Row:
         row: Row = {"epoch": len(self.history) + 1}
         row |= {name: mean.compute() for name, mean in self.means.items()}
         if self.validation is not None:
             found = self.trainer.evaluate(self.validation)
             row |= {f"val_{name}": value for name, value in found.items()}
-        return row | {"lr": lr, "seconds": seconds, "samples_per_s": samples / seconds}
+        return row | {"lr": self.trainer.lr, "seconds": seconds, "samples_per_s": samples / seconds}
 
     # -- a loss that is no number ---------------------------------------------------------------
     def _read(self, loader_epoch: int, step: int) -> None:

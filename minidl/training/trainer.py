@@ -133,7 +133,7 @@ class Trainer:
         """One update by a batch (inputs ..., target); returns loss and output without their
         history.
         """
-        *inputs, target = self._here(batch)
+        *inputs, target = self.here(batch)
         output = self.model(*inputs)
         loss = self.loss(output, target)
         self.optimizer.zero_grad()
@@ -161,7 +161,7 @@ class Trainer:
         means = {name: Mean() for name in ("loss", *self.metrics)}
         with _evaluating(self.model):
             for batch in fixed_batches(evaluation_loader(data, self.transform)):
-                *inputs, target = self._here(batch)
+                *inputs, target = self.here(batch)
                 if not inputs:
                     raise ArgumentError("evaluate: data must be pairs (x, target), got x alone")
                 output = self.model(*inputs)
@@ -180,11 +180,12 @@ class Trainer:
         outputs = []
         with _evaluating(self.model):
             for batch in fixed_batches(evaluation_loader(data, self.transform)):
-                here = self._here(batch)
+                here = self.here(batch)
                 outputs.append(self.model(*(here[:-1] or here)))
         return ops.concatenate(outputs, 0)
 
-    def _here(self, batch: Sequence[Tensor]) -> list[Tensor]:
+    def here(self, batch: Sequence[Tensor]) -> list[Tensor]:
+        """The tensors of a batch on the model's backend."""
         backend = self.backend
         return [x.to(backend) for x in batch]
 
