@@ -276,7 +276,7 @@ def _notes(metadata: Mapping[str, Any]) -> Notes:
         return {}  # a plain checkpoint
     if version != VERSION:
         raise CheckpointError(f"it is {version!r}, this minidl reads {VERSION!r}; update minidl")
-    return {name: str(note) for name, note in metadata.items() if name != FORMAT}
+    return {name: str(metadata[name]) for name in sorted(metadata) if name != FORMAT}
 
 
 def _join(path: str, name: str) -> str:

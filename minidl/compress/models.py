@@ -63,8 +63,8 @@ def _twin(tensor: Tensor) -> Tensor:
 def replace(model: Module, twins: Mapping[Module, Module]) -> Module:
     """Put modules in the place of others, wherever those are used; returns the (new) root."""
     for owner in list(model.modules()):
-        for name, child in list(owner.named_children()):
-            if child in twins:
+        for name, child in list(vars(owner).items()):  # also a child that has two names
+            if isinstance(child, Module) and child in twins:
                 setattr(owner, name, twins[child])
     return twins.get(model, model)
 

@@ -1,0 +1,140 @@
+"""The report: what it counts is exact, what it measures has the right shape."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import minidl
+from minidl import nn
+from minidl.compress import Report, clone, layer_sqnr, prune, quantize_model, report, save, sqnr
+from minidl.compress.report import latency, multiply_adds
+from minidl.errors import ArgumentError
+
+from .models import cnn, images, mlp, vectors
+from .test_files import lenet
+
+
+@pytest.fixture(scope="module")
+def measured(backend) -> tuple[Report, dict[str, nn.Module], minidl.Tensor]:
+    model, x = lenet(backend), minidl.rand(6, 1, 28, 28, backend=backend)
+    pruned = prune.magnitude(clone(model), 0.8)
+    models = {
+        "float32": model,
+        "pruned": pruned,
+        "int8": quantize_model(model, [x]),
+        "pruned+int8": quantize_model(pruned, [x]),
+    }
+    labels = model(x).argmax(1)
+    return report(models, [(x[:4], labels[:4]), (x[4:], labels[4:])], rounds=5), models, x
+
+
+def test_what_is_counted(measured, tmp_path):
+    found, models, _ = measured
+    assert [stage.name for stage in found] == list(models)
+    for stage in found:
+        save(models[stage.name], tmp_path / "m")
+        assert stage.bytes == (tmp_path / "m").stat().st_size
+        assert stage.parameters == 61_706
+        # LeCun et al. (1998): 28^2 * 6 * 25 + 10^2 * 16 * 150 + 400 * 120 + 120 * 84 + 84 * 10
+        assert stage.multiply_adds == 117_600 + 240_000 + 48_000 + 10_080 + 840
+    assert found["float32"].nonzeros == 61_706
+    assert found["pruned"].nonzeros == 61_706 - round(0.8 * 61_470)
+    assert found["pruned+int8"].nonzeros <= found["pruned"].nonzeros
+
+
+def test_what_is_measured(measured, backend):
+    found, models, x = measured
+    for stage in found:
+        assert stage.backend == backend.name
+        assert 0 < stage.p50_ms <= stage.p95_ms
+        assert stage.batch == 1
+    assert found["float32"].accuracy == 1
+    outputs = [models[name](x).numpy().argmax(1) for name in ("float32", "pruned")]
+    assert found["pruned"].accuracy == (outputs[0] == outputs[1]).mean()
+
+
+def test_noise_is_measured_against_the_float_model_it_came_from(measured):
+    found, models, x = measured
+    assert not found["float32"].sqnr_db
+    assert not found["pruned"].sqnr_db
+    for name, source in (("int8", "float32"), ("pruned+int8", "pruned")):
+        assert list(found[name].sqnr_db) == ["0", "3", "7", "9", "11"]
+        assert found[name].sqnr_db == layer_sqnr(models[source], models[name], x[:4])
+
+
+def test_noise_of_a_layer_is_that_of_its_output(backend):
+    model, x = cnn(backend).eval(), images(backend)
+    quantized = quantize_model(model, [x])
+    found = layer_sqnr(model, quantized, x)
+    assert found["5"] == sqnr(model(x), quantized(x))
+    assert layer_sqnr(model, model, x) == {}
+    assert not any(m._hooks for m in (*model.modules(), *quantized.modules()))
+
+
+def test_a_reference_can_be_named(backend):
+    model, x = mlp(backend), vectors(backend)
+    stages = {"a": model, "b": mlp(backend, seed=2), "int8": quantize_model(model, [x])}
+    data = [(x, minidl.zeros(5, "int64", backend=backend))]
+    near, far = (
+        report(stages, data, rounds=1, reference=r)["int8"].sqnr_db for r in (None, {"int8": "b"})
+    )
+    assert near["0"] > far["0"]
+
+
+def test_the_table_and_the_json_hold_every_stage(measured):
+    found, models, _ = measured
+    lines = str(found).splitlines()
+    assert len(lines) == 2 + len(models)
+    assert len({len(line) for line in lines}) == 1
+    back = json.loads(json.dumps(found.to_dict(), allow_nan=False))["stages"]
+    assert [s["name"] for s in back] == list(models)
+    assert {"name", "accuracy", "bytes", "p50_ms", "p95_ms", "backend"} <= back[0].keys()
+
+
+def test_no_noise_at_all_is_null_in_json(backend):
+    """Whole numbers on a grid of 1 are computed exactly."""
+    layer = nn.Linear(1, 1, backend=backend)
+    with minidl.no_grad():
+        layer.weight.fill_(127.0)
+        layer.bias.fill_(0.0)
+    x = minidl.tensor([[0.0], [255.0]], backend=backend)
+    data = [(x, minidl.zeros(2, "int64", backend=backend))]
+    found = report({"float": layer, "int8": quantize_model(layer, [x])}, data, rounds=1)
+    assert found["int8"].sqnr_db == {"": math.inf}
+    assert found["int8"].to_dict()["sqnr_db"] == {"": None}
+
+
+def test_modes_are_restored(backend):
+    model, x = cnn(backend), images(backend)
+    found = report(model, [(x, minidl.zeros(5, "int64", backend=backend))], rounds=1, batch=5)
+    assert model.training
+    assert next(iter(found)).name == "model"
+    assert next(iter(found)).batch == 5
+
+
+def test_products_and_transposed_convolutions_are_counted(backend):
+    class Product(nn.Module):
+        def forward(self, x):
+            return x @ minidl.ones((7, 3), backend=backend)
+
+    assert multiply_adds(Product(), vectors(backend, 2)) == 2 * 7 * 3
+    up = nn.ConvTranspose2d(2, 3, 2, stride=2, backend=backend)
+    assert multiply_adds(up, images(backend, 1)) == 2 * 36 * 3 * 4
+
+
+def test_rounds_go_through_all_calls(backend):
+    order = []
+    found = latency({name: lambda name=name: order.append(name) for name in "ab"}, rounds=3)
+    assert order[-6:] == list("ababab")
+    assert all(seconds.shape == (3,) and (seconds > 0).all() for seconds in found.values())
+
+
+def test_nothing_to_measure_is_refused(backend):
+    model, data = mlp(backend), [(vectors(backend), np.zeros(5))]
+    for arguments in (({}, data), (model, []), (model, data, 0), (model, data, 1, 0)):
+        with pytest.raises(ArgumentError, match="report: needs a stage"):
+            report(*arguments)
