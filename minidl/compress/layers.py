@@ -11,6 +11,7 @@ The correction is exact, in int32; the bias stays float32 and is added last. Sou
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from ..engine.graph import mismatch
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, DTypeError, GraphError, ShapeError
 from ..nn import Conv2d, Linear, Module
+from ..nn.summary import MULTIPLY_ADDS
 from ..ops.conv import output_size
 from .qtensor import SYMMETRIC, QTensor, Scheme, grid, quantize
 
@@ -108,6 +110,14 @@ class Int8Conv2d(_Int8):
 
     def product(self, codes: Array, weight: Array, zero: int) -> Array:
         return self.backend.int8_conv2d(codes, weight, zero, *self.geometry)
+
+
+def _multiply_adds(function: Any, inputs: tuple[Any, ...], result: Tensor) -> int:
+    constants: Constants = function.constants
+    return result.size * math.prod(constants.weight.shape[1:])
+
+
+MULTIPLY_ADDS.update(Int8Linear=_multiply_adds, Int8Conv2d=_multiply_adds)
 
 
 class QuantLayer(Module):

@@ -12,11 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.function import Function
-from ..engine.modes import observe
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError
-from ..nn import Module
+from ..nn import Module, summary
 from .files import save
 from .layers import QuantLayer
 from .models import backend_of, compressible, in_use, inputs
@@ -168,7 +166,7 @@ def _measure(
         bytes=file_size(model),
         parameters=sum(p.size for p in learned),
         nonzeros=sum(int(np.count_nonzero(p.numpy())) for p in learned),
-        multiply_adds=multiply_adds(model, x[:1]),
+        multiply_adds=summary(model, x[:1]).multiply_adds,
         p50_ms=float(np.percentile(times, 50)) * 1e3,
         p95_ms=float(np.percentile(times, 95)) * 1e3,
         batch=batch,
@@ -222,32 +220,6 @@ def parameters(model: Module) -> list[Tensor]:
     frozen = [m for m in model.modules() if isinstance(m, QuantLayer)]
     held = [t for m in frozen for t in (m.weight, m.bias) if t is not None]
     return [*model.parameters(), *held]
-
-
-def multiply_adds(model: Module, x: Tensor) -> int:
-    """Multiplications (each with an addition) in matrix products and convolutions of one pass.
-
-    >>> import minidl
-    >>> multiply_adds(minidl.nn.Conv2d(1, 2, 3), minidl.ones((1, 1, 4, 4)))
-    72
-    """
-    total = 0
-
-    def count(phase: str, function: Function, operands: tuple[Any, ...], result: Any) -> None:
-        nonlocal total
-        if function.name in ("Linear", "MatMul"):
-            total += result.size * operands[0].shape[-1]
-        elif function.name == "Conv2d":
-            total += result.size * (operands[1].size // operands[1].shape[0])
-        elif function.name == "Conv2dInputGrad":  # a transposed convolution
-            total += operands[0].size * (operands[1].size // operands[1].shape[0])
-        elif function.name in ("Int8Linear", "Int8Conv2d"):
-            weight = function.constants.weight  # type: ignore[attr-defined]
-            total += result.size * (weight.size // weight.shape[0])
-
-    with in_use(model), observe(count):
-        model(x)
-    return total
 
 
 def layer_sqnr(reference: Module, model: Module, x: Tensor) -> dict[str, float]:
