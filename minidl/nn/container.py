@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Self
 
 from ..errors import ArgumentError, IndexRangeError
 from .module import Module
-
-Self = TypeVar("Self", bound="_Numbered")
 
 
 class _Numbered(Module):
     """Children called "0", "1", ... with the manners of a list."""
 
-    def append(self: Self, module: Module) -> Self:
+    def append(self, module: Module) -> Self:
         """Add a module at the end."""
         return self.extend([module])
 
-    def extend(self: Self, modules: Iterable[Module]) -> Self:
+    def extend(self, modules: Iterable[Module]) -> Self:
         """Add modules at the end."""
         for module in modules:
             _own(self, str(len(self)), module)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from backends import Array, Backend
 
@@ -17,8 +17,8 @@ from ..engine.dtypes import as_dtype, float32, float64
 from ..engine.modes import get_backend, no_grad
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, CheckpointError, DTypeError
+from ..ops import check
 
-Self = TypeVar("Self", bound="Module")
 Remove = Callable[[], None]
 _PLAIN = (bool, int, float, str, tuple, type(None))
 _NONE: Mapping[Any, Any] = MappingProxyType({})
@@ -45,11 +45,6 @@ class Parameter(Tensor):
         super().__init__(data.data, data.backend, requires_grad)
         self.version = data.version
         self.constraint = None
-
-    def requires_grad_(self, requires_grad: bool = True) -> Parameter:
-        """Start or stop recording what happens to it."""
-        self.requires_grad = requires_grad
-        return self
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
@@ -84,12 +79,12 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__}.forward is missing")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        for hook in tuple(self._pre_hooks.values()):
+        for hook in self._pre_hooks.values():
             changed = hook(self, args)
             if changed is not None:
                 args = changed if isinstance(changed, tuple) else (changed,)
         result = self.forward(*args, **kwargs)
-        for hook in tuple(self._hooks.values()):
+        for hook in self._hooks.values():
             changed = hook(self, args, result)
             result = result if changed is None else changed
         return result
@@ -127,8 +122,7 @@ class Module:
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """(name, module) of the modules that this one owns directly, each once."""
-        owned = {id(m): (n, m) for n, m in reversed(vars(self).items()) if isinstance(m, Module)}
-        return reversed(owned.values())
+        return _once((n, m) for n, m in vars(self).items() if isinstance(m, Module))
 
     def children(self) -> Iterator[Module]:
         """The modules that this one owns directly, each once."""
@@ -196,6 +190,7 @@ class Module:
         Raises: CheckpointError listing everything that does not fit; nothing is loaded then.
         """
         own = self.state_dict()
+        check.tensors("load_state_dict", **{f"state[{k!r}]": x for k, x in state.items()})
         missing = [path for path in own if path not in state]
         unexpected = [path for path in state if path not in own]
         misshapen = [
@@ -220,17 +215,17 @@ class Module:
         return missing, unexpected
 
     # -- switching and moving -------------------------------------------------------------------
-    def train(self: Self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> Self:
         """Let this module and all below it behave as in training (dropout, batch statistics)."""
         for module in self.modules():
             module.training = mode
         return self
 
-    def eval(self: Self) -> Self:
+    def eval(self) -> Self:
         """Let this module and all below it behave as in use: `train(False)`."""
         return self.train(False)
 
-    def requires_grad_(self: Self, requires_grad: bool = True) -> Self:
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Learn all parameters, or freeze them."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
@@ -241,36 +236,33 @@ class Module:
         for parameter in self.parameters():
             parameter.grad = None
 
-    def to(self: Self, backend: str | Backend) -> Self:
+    def to(self, backend: str | Backend) -> Self:
         """Move parameters and buffers to a backend; the Parameter objects stay the same."""
         target = get_backend(backend)
-        return self._converted(lambda x: target.asarray(x.backend.to_numpy(x.data)), target)
+        for _, x in _once((path, x) for path, x, _ in self._state()):
+            if x.backend is not target:
+                _replace(x, target.asarray(x.backend.to_numpy(x.data)), target)
+        return self
 
-    def astype(self: Self, dtype: Any) -> Self:
+    def astype(self, dtype: Any) -> Self:
         """Convert floating parameters and buffers to a floating dtype. Raises: DTypeError."""
         chosen = as_dtype(dtype)
         if chosen.kind != "f":
             raise DTypeError(f"Module.astype: parameters are floating, got {chosen}")
-        return self._converted(
-            lambda x: x.backend.astype(x.data, chosen) if x.dtype.kind == "f" else x.data
-        )
+        for _, x in _once((path, x) for path, x, _ in self._state()):
+            if x.dtype.kind == "f" and x.dtype != chosen:
+                _replace(x, x.backend.astype(x.data, chosen), x.backend)
+        return self
 
-    def double(self: Self) -> Self:
+    def double(self) -> Self:
         """`astype("float64")`."""
         return self.astype(float64)
 
-    def float(self: Self) -> Self:
+    def float(self) -> Self:
         """`astype("float32")`."""
         return self.astype(float32)
 
-    def _converted(self: Self, convert: Callable[[Tensor], Array], backend: Any = None) -> Self:
-        for _, x in _once((path, x) for path, x, _ in self._state()):
-            x.data, x.backend = convert(x), backend or x.backend
-            x.grad = x.grad_buffer = None
-            x.version.count += 1  # a graph that saved the old array must not meet the new one
-        return self
-
-    def apply(self: Self, function: Callable[[Module], Any]) -> Self:
+    def apply(self, function: Callable[[Module], Any]) -> Self:
         """Call function on all modules below this one and then on itself."""
         for child in self.children():
             child.apply(function)
@@ -294,12 +286,17 @@ class Module:
 
     def __repr__(self) -> str:
         name, extra = type(self).__name__, self.extra_repr()
-        children = [
-            f"  ({key}): {child!r}".replace("\n", "\n  ") for key, child in self.named_children()
-        ]
+        owned = [(key, value) for key, value in vars(self).items() if isinstance(value, Module)]
+        children = [f"  ({key}): {child!r}".replace("\n", "\n  ") for key, child in owned]
         if not children:
             return f"{name}({extra})"
         return "\n".join([f"{name}({extra}", *children, ")"])
+
+
+def _replace(x: Tensor, data: Array, backend: Backend) -> None:
+    x.data, x.backend = data, backend
+    x.grad = x.grad_buffer = None
+    x.version.count += 1  # a graph that saved the old array must not meet the new one
 
 
 Named = TypeVar("Named", bound="Module | Tensor")

@@ -16,18 +16,7 @@ from .scheduler import (
 from .sgd import SGD
 
 __all__ = [
-    "SGD",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "CosineAnnealingLR",
-    "LambdaLR",
-    "LinearWarmup",
-    "OneCycleLR",
-    "Optimizer",
-    "RMSprop",
-    "Scheduler",
-    "StepLR",
-    "clip_grad_norm_",
+    "SGD", "Adagrad", "Adam", "AdamW", "CosineAnnealingLR", "LambdaLR", "LinearWarmup",
+    "OneCycleLR", "Optimizer", "RMSprop", "Scheduler", "StepLR", "clip_grad_norm_",
     "clip_grad_value_",
-]
+]  # fmt: skip

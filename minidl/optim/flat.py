@@ -46,6 +46,11 @@ class Flat:
             self.backend.copyto(self.views[i], p.data)
             p.data, p.grad_buffer = self.views[i], self.grads[i]
             for name, value in memory.state.items():
+                if value.shape != p.shape:
+                    raise ShapeError(
+                        f"optimizer: a parameter of shape {value.shape} became {p.shape}; "
+                        "make a new optimizer for it"
+                    )
                 values = self.backend.asarray(value.numpy())
                 self.backend.copyto(self.view(self.need(name, 0.0), i), values)
 
