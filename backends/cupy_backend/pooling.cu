@@ -80,7 +80,8 @@ extern "C" __global__ void max_pool2d_grad(
 }
 
 // How many elements a window's mean divides by.
-__device__ inline int divisor(Span rows, Span columns, int kernel_h, int kernel_w, int with_padding) {
+__device__ inline int divisor(
+    Span rows, Span columns, int kernel_h, int kernel_w, int with_padding) {
     if (with_padding) return kernel_h * kernel_w;
     return (rows.stop - rows.start) * (columns.stop - columns.start);
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.cuda_on_cpu import unavailable
 from tests.cupy_standin import counted_syncs, cupy
 
 
@@ -83,6 +84,7 @@ def test_no_other_kind_of_sort(x):
         cupy.argsort(x, kind="quicksort")
 
 
+@pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 def test_raw_modules_and_kernels_check_their_arguments(x):
     code = 'extern "C" __global__ void f(float* x, int n) {}'
     with pytest.raises(TypeError):

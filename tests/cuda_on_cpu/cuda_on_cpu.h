@@ -55,7 +55,7 @@ struct Thread {
     Fiber* fiber;         // null until it starts, and again when it is done
     unsigned mask;        // lanes that a warp operation waits for
     int line;             // where it waits
-    uint64_t slots[2];    // values shown to the warp; two, so that a fast lane overwrites no unread one
+    uint64_t slots[2];    // shown to the warp; two, so that a fast lane overwrites no unread value
     unsigned meetings;
 };
 
@@ -131,7 +131,9 @@ static const char* fail(const std::string& text) {
     return message.c_str();
 }
 
-static std::string at_line(const Thread& thread) { return " (line " + std::to_string(thread.line) + ")"; }
+static const char* fail_at(const Thread& thread, const std::string& text) {
+    return fail(text + " (line " + std::to_string(thread.line) + ")");
+}
 
 // Release every warp whose waiting lanes are complete; null unless lanes disagree.
 static const char* release_warps(bool& released) {
@@ -141,13 +143,15 @@ static const char* release_warps(bool& released) {
         for (unsigned t = low; t < high; t++)
             if (threads[t].state == AT_WARP) {
                 if (first == nullptr) first = &threads[t];
-                if (threads[t].mask != first->mask) return fail("lanes of a warp give different masks" + at_line(*first));
-                if (threads[t].line != first->line) return fail("lanes of a warp wait at different lines" + at_line(*first));
+                if (threads[t].mask != first->mask)
+                    return fail_at(*first, "lanes of a warp give different masks");
+                if (threads[t].line != first->line)
+                    return fail_at(*first, "lanes of a warp wait at different lines");
                 waiting |= 1u << (t - low);
             }
         if (first == nullptr) continue;
         unsigned present = high - low == 32 ? 0xffffffffu : (1u << (high - low)) - 1;
-        if (waiting & ~first->mask) return fail("a lane is missing from its own mask" + at_line(*first));
+        if (waiting & ~first->mask) return fail_at(*first, "a lane is missing from its own mask");
         if ((waiting & present) != (first->mask & present)) continue;
         for (unsigned t = low; t < high; t++)
             if (threads[t].state == AT_WARP) threads[t].state = READY;
@@ -168,26 +172,32 @@ static const char* settle(bool& finished) {
         if (thread.state == AT_WARP) warp = &thread;
         if (thread.state == AT_BARRIER) {
             if (barrier != nullptr && barrier->line != thread.line)
-                return fail("threads of a block wait at different barriers" + at_line(thread));
+                return fail_at(thread, "threads of a block wait at different barriers");
             barrier = &thread;
         }
     }
-    if (warp != nullptr) return fail("deadlock: a warp operation waits for lanes that never come" + at_line(*warp));
+    if (warp != nullptr)
+        return fail_at(*warp, "deadlock: a warp operation waits for lanes that never come");
     finished = done == block_size;
     if (finished) return nullptr;
-    if (done > 0) return fail("divergent barrier: some threads of the block ended without it" + at_line(*barrier));
+    if (done > 0)
+        return fail_at(*barrier, "divergent barrier: some threads of the block ended without it");
     for (Thread& thread : threads) thread.state = READY;
     return nullptr;
 }
 
-static uint32_t next_random() { return random_state = random_state * 1664525u + 1013904223u, random_state >> 8; }
+static uint32_t next_random() {
+    random_state = random_state * 1664525u + 1013904223u;
+    return random_state >> 8;
+}
 
 // 0 ascending, 1 descending, 2 and more: shuffled anew each time it is called. Odd orders also let
 // warps run apart.
 static void arrange(std::vector<unsigned>& items) {
     unsigned n = items.size();
     for (unsigned i = 0; i < n; i++) items[i] = order == 1 ? n - 1 - i : i;
-    for (unsigned i = n; order >= 2 && i > 1; i--) std::swap(items[i - 1], items[next_random() % i]);
+    for (unsigned i = n; order >= 2 && i > 1; i--)
+        std::swap(items[i - 1], items[next_random() % i]);
 }
 
 static bool can_run(unsigned t) { return threads[t].state == NEW || threads[t].state == READY; }
@@ -226,7 +236,8 @@ static const char* run_block(std::vector<unsigned>& sequence) {
 static const char* check(dim3 grid, dim3 block, size_t shared_bytes) {
     uint64_t size = (uint64_t)block.x * block.y * block.z;
     if (size == 0 || size > 1024 || block.z > 64) return fail("invalid block size");
-    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
+    bool empty = grid.x == 0 || grid.y == 0 || grid.z == 0;
+    if (empty || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
         return fail("invalid grid size");
     if (shared_bytes > 48 * 1024) return fail("more than 48 KiB of dynamic shared memory");
     return nullptr;
@@ -234,7 +245,8 @@ static const char* check(dim3 grid, dim3 block, size_t shared_bytes) {
 
 const size_t GUARD_BYTES = 64;
 
-static const char* launch(dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> kernel) {
+static const char* launch(
+    dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> kernel) {
     if (const char* error = check(grid, block, shared_bytes)) return error;
     gridDim = grid;
     blockDim = block;
@@ -250,7 +262,8 @@ static const char* launch(dim3 grid, dim3 block, size_t shared_bytes, std::funct
         blockIdx = dim3{b % grid.x, b / grid.x % grid.y, b / (grid.x * grid.y)};
         if (const char* error = run_block(sequence)) return error;
         for (size_t i = shared_bytes; i < dynamic_shared.size(); i++)
-            if (dynamic_shared[i] != 0xFF) return fail("dynamic shared memory written past its end");
+            if (dynamic_shared[i] != 0xFF)
+                return fail("dynamic shared memory written past its end");
     }
     return nullptr;
 }
@@ -288,17 +301,22 @@ template <class T> std::string kind() {
     }
 }
 
-template <class... A> std::string signature(void (*)(A...)) { return ((kind<A>() + " ") + ... + ""); }
+template <class... A>
+std::string signature(void (*)(A...)) {
+    return ((kind<A>() + " ") + ... + "");
+}
 
 template <class... A, size_t... I>
-const char* call(void (*kernel)(A...), const unsigned* shape, size_t shared, void** args, std::index_sequence<I...>) {
+const char* call_with(
+    void (*kernel)(A...), const unsigned* shape, size_t shared, void** args,
+    std::index_sequence<I...>) {
     return launch(dim3{shape[0], shape[1], shape[2]}, dim3{shape[3], shape[4], shape[5]}, shared,
                   [=] { kernel(*(std::decay_t<A>*)args[I]...); });
 }
 
 template <class... A>
 const char* call(void (*kernel)(A...), const unsigned* shape, size_t shared, void** args) {
-    return call(kernel, shape, shared, args, std::index_sequence_for<A...>{});
+    return call_with(kernel, shape, shared, args, std::index_sequence_for<A...>{});
 }
 
 }  // namespace cuda_on_cpu

@@ -6,6 +6,7 @@ arrays are contiguous and do not overlap in part, and that no byte beside an arr
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
 import os
@@ -29,7 +30,6 @@ FILL = 0xFF  # what they hold: as a float NaN, so that reading past the end show
 
 _KERNEL = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)')
 _DYNAMIC = re.compile(r"extern\s+__shared__\s+([\w ]+?)\s+(\w+)\s*\[\s*\]\s*;")
-_LETTERS = {"f": "f", "i": "i", "u": "u", "b": "b"}
 
 _lock = RLock()  # the simulator holds one launch at a time, and ctypes lets other threads run
 _order = 0
@@ -73,14 +73,16 @@ def unavailable() -> str | None:
 @cache
 def _cache_folder() -> Path:
     """Where compiled modules stay: the user's cache, or a folder for this process alone."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "minidl" / "cuda_on_cpu"
     try:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = root / "minidl" / "cuda_on_cpu"
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="minidl-cuda-on-cpu-"))
+    except (OSError, RuntimeError):  # read-only, or a user without a home
+        folder = Path(tempfile.mkdtemp(prefix="minidl-cuda-on-cpu-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
 
 def _program(code: str, kernels: Sequence[str]) -> str:
@@ -101,8 +103,8 @@ def _program(code: str, kernels: Sequence[str]) -> str:
     )
 
 
-def _compile(program: str, defines: Sequence[str], extra: Sequence[str]) -> Path:
-    flags = (*FLAGS, *extra, *defines)
+def _compile(program: str, defines: Sequence[str]) -> Path:
+    flags = (*FLAGS, *defines)
     parts = (program, HEADER.read_text(encoding="utf-8"), *flags, sys.platform, compiler() or "")
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     library = _cache_folder() / f"{digest}.so"
@@ -229,13 +231,12 @@ class Module:
     """The kernels of one text, compiled for this CPU.
 
     options are NVRTC's: -D defines count, those that only steer its code generation do not.
-    extra are options of the C++ compiler, such as a sanitizer.
     """
 
-    def __init__(self, code: str, options: Sequence[str] = (), extra: Sequence[str] = ()) -> None:
+    def __init__(self, code: str, options: Sequence[str] = ()) -> None:
         self.names = tuple(_KERNEL.findall(code))
         defines = [option for option in options if option.startswith("-D")]
-        path = _compile(_program(code, self.names), defines, extra)
+        path = _compile(_program(code, self.names), defines)
         self._library = ctypes.CDLL(str(path))
         self._kernels: dict[str, Kernel] = {}
 

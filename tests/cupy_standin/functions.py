@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .gpu import RawModule, cuda
-from .ndarray import SYNCS, Memory, ndarray, unwrap, wrap
+from .ndarray import SYNCS, ndarray, unwrap, wrap
 from .spec import VERSION, check_call, check_loop, exists, is_ufunc, takes_array_first
 
 # These bring host values to the device; all others refuse host arrays.
@@ -19,7 +19,7 @@ TRANSFERS = frozenset({"array", "asarray", "asanyarray", "ascontiguousarray", "a
 DATA_DEPENDENT = frozenset({"nonzero", "flatnonzero", "argwhere", "unique", "extract"})
 # CuPy implements `at` for these only.
 SCATTERS = frozenset({"add", "subtract", "maximum", "minimum", "bitwise_and", "bitwise_or"})
-# Real CuPy has these, and so has this module, with text of its own below.
+# What new memory holds, by kind of dtype: values that spoil a result that they get into.
 POISON = {"f": np.nan, "c": np.nan, "b": True, "i": 77, "u": 77}
 
 
@@ -110,7 +110,8 @@ def _empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
 def _empty_like(
     prototype: ndarray, dtype: Any = None, order: str = "K", subok: Any = None, shape: Any = None
 ) -> ndarray:
-    return wrap(_poisoned(np.empty_like(unwrap(prototype), dtype, order, shape=shape)))  # type: ignore[call-overload]
+    values = np.empty_like(unwrap(prototype), dtype, order, shape=shape)  # type: ignore[call-overload]
+    return wrap(_poisoned(values))
 
 
 def _ascontiguousarray(a: Any, dtype: Any = None) -> ndarray:
@@ -196,6 +197,3 @@ def erf(x: ndarray) -> ndarray:
         raise TypeError(f"erf has no loop for {values.dtype}")
     y = np.array([math.erf(v) for v in values.ravel().tolist()], values.dtype)
     return wrap(y.reshape(values.shape))
-
-
-__all__ = ["Memory", "cupy", "erf"]
