@@ -20,8 +20,9 @@ Case = TypeVar("Case", bound=Callable[..., None])
 
 CASES: dict[str, list[Callable[..., None]]] = {}
 
-# Results of these may be views of their arguments, because NumPy's would be.
-VIEWS = frozenset({"reshape", "transpose", "broadcast_to", "getitem", "flip", "einsum"})
+# Results of these may be views of their arguments, because NumPy's would be; a 1x1 kernel makes
+# im2col a reshape.
+VIEWS = frozenset({"reshape", "transpose", "broadcast_to", "getitem", "flip", "einsum", "im2col"})
 
 
 def contract_methods() -> list[str]:

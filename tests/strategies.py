@@ -5,7 +5,7 @@ and Hypothesis still shrinks shapes, layouts and kinds to the simplest that fail
 
 - "integers", "eighths": sums and products are exact in float32, so results must be bit-equal;
 - "normal", "offset" (a large mean, where variances cancel), "constant", "wide" (many magnitudes);
-- "bits": any bit pattern, so infinities, NaN, subnormals and both zeros.
+- "special": zeros, subnormals, infinities, NaN and the ends of the range; "bits": any bit pattern.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ def fill(shape: Shape, dtype: type, kind: str, seed: int) -> np.ndarray:
         raw = rng.integers(0, np.iinfo(word).max, shape, word, endpoint=True)
         x = np.asarray(raw).view(dtype)
         return np.where(np.isnan(x), dtype(np.nan), x)  # casting a signalling NaN would warn
+    if kind == "special":
+        often_nan = np.append(special_values(dtype), [np.nan] * 4)
+        return np.asarray(rng.choice(often_nan, shape), dtype)
     if kind == "integers":
         x = rng.integers(-4, 5, shape)
     elif kind == "eighths":

@@ -12,7 +12,7 @@ from tests.conformance import call, call_in_place, covers
 from tests.strategies import FLOATS, Laid, arrays, float_dtypes, special_values
 from tests.tolerances import assert_same
 
-ALL_VALUES = ("normal", "wide", "bits")
+ALL_VALUES = ("normal", "special", "wide", "bits")
 DTYPES = (np.bool_, np.int8, np.uint8, np.int32, np.int64, np.float32, np.float64)
 
 

@@ -24,7 +24,7 @@ from tests.tolerances import assert_close, assert_same, elementary_bound, ulps
 EXACT_UNARY = ("negative", "abs", "sign", "sqrt", "relu")
 BOUNDED_UNARY = ("exp", "log", "sin", "cos", "tanh", "erf", "sigmoid", "softplus", "silu")
 ROUNDED_BINARY = ("add", "subtract", "multiply", "divide")
-ALL_VALUES = ("normal", "wide", "bits")
+ALL_VALUES = ("normal", "special", "wide", "bits")
 
 
 def as_dtype(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -154,6 +154,16 @@ def test_where_promotes(backend):
     high=st.sampled_from((None, 0.0, 2.25)),
 )
 def test_clip_keeps_nan_and_limits_the_rest(backend, x, low, high):
+    check_clip(backend, x, low, high)
+
+
+@covers("clip")
+def test_clip_at_special_values(backend):
+    for dtype, low, high in itertools.product(FLOATS, (None, -1.5), (None, 2.25)):
+        check_clip(backend, Laid(special_values(dtype)), low, high)
+
+
+def check_clip(backend, x: Laid, low: float | None, high: float | None) -> None:
     expected = x.values.copy()
     for index in np.ndindex(x.shape):
         if low is not None and expected[index] < low:
@@ -167,7 +177,7 @@ def test_clip_keeps_nan_and_limits_the_rest(backend, x, low, high):
 @given(data=st.data())
 def test_relu_grad_is_zero_where_y_is_zero(backend, data):
     grad = data.draw(arrays(kinds=ALL_VALUES), label="grad")
-    x = data.draw(arrays(grad.shape, grad.dtype.type, ("integers", "bits")), label="x")
+    x = data.draw(arrays(grad.shape, grad.dtype.type, ("integers", "special")), label="x")
     y = Laid(np.maximum(x.values, 0), x.layout)
     expected = grad.values.copy()
     for index in np.ndindex(grad.shape):

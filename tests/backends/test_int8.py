@@ -48,7 +48,7 @@ def scaled(draw, x_shape, dtype, low, high):
 def quantizations(draw):
     low, high, integer = draw(st.sampled_from(RANGES))
     dtype = draw(float_dtypes)
-    x = draw(arrays(dtype=dtype, kinds=("eighths", "normal", "wide", "bits")))
+    x = draw(arrays(dtype=dtype, kinds=("eighths", "normal", "special", "wide", "bits")))
     return x, *draw(scaled(x.shape, dtype, low, high)), low, high, np.dtype(integer)
 
 

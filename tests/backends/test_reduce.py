@@ -15,7 +15,7 @@ from tests.running import Approx
 from tests.strategies import BOUNDED, EXACT, FLOATS, Laid, arrays, axes_of, fill, seeds, shapes
 from tests.tolerances import assert_close, assert_same, sum_bound
 
-ALL_VALUES = ("integers", "normal", "wide", "bits")
+ALL_VALUES = ("integers", "normal", "special", "wide", "bits")
 LARGE = ((70001,), (263, 301), (7, 10007), (10007, 7), (5, 67, 211))
 
 
@@ -138,7 +138,7 @@ def test_extremes_of_many_elements(backend, method, shape):
 @covers("argmax", "argmin")
 @given(data=st.data())
 def test_arg_finds_the_first(backend, method, data):
-    x = data.draw(arrays(shapes(min_side=1), kinds=("integers", "constant", "bits")), label="x")
+    x = data.draw(arrays(shapes(min_side=1), kinds=("integers", "special", "bits")), label="x")
     ndim = x.values.ndim
     axis = data.draw(st.none() | st.integers(0, ndim - 1) if ndim else st.none(), label="axis")
     expected = oracle.arg(x.values, axis, method == "argmax")

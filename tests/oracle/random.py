@@ -56,5 +56,6 @@ def dropout(x: np.ndarray, p: float, seed: int, counter: int) -> tuple[np.ndarra
     y = np.zeros(x.shape, x.dtype)
     for index in np.ndindex(x.shape):
         if mask[index]:
-            y[index] = x[index] * scale  # two numbers of one dtype: a single rounding
+            with np.errstate(over="ignore"):
+                y[index] = x[index] * scale  # two numbers of one dtype: a single rounding
     return y, mask
