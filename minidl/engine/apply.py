@@ -29,7 +29,7 @@ def apply(function: Function, *inputs: Any) -> Tensor:
     """
     backend = None
     arrays: list[Any] = []
-    needs: list[bool] = []
+    wanted = False
     for x in inputs:
         if isinstance(x, Tensor):
             if x.backend is not backend:
@@ -37,22 +37,21 @@ def apply(function: Function, *inputs: Any) -> Tensor:
                     raise mismatch(function.name, backend.name, x.backend.name)
                 backend = x.backend
             arrays.append(x.data)
-            needs.append(x.requires_grad)
+            wanted = wanted or x.requires_grad
         elif type(x) in _CONSTANTS:
             arrays.append(x)
-            needs.append(False)
         else:
             raise _foreign(function, x)
     if backend is None:
         raise _foreign(function, inputs[0])
-    function.backend, function.needs = backend, needs
+    function.backend = backend
     data = function.forward(*arrays)
     if isinstance(data, np.generic):  # NumPy turns 0-d results of operators into scalars
         data = np.asarray(data)
     result = Tensor(data, backend)
     if function.view:
         result.version = inputs[0].version
-    if True in needs and recording.enabled and result.data.dtype.kind == "f":
+    if wanted and recording.enabled and result.data.dtype.kind == "f":
         function.record(inputs, arrays, result)
     if modes.observers:
         for observer in modes.observers:

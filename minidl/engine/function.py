@@ -59,9 +59,9 @@ class Function:
     """
 
     backend: Any
-    needs: Sequence[bool]  # which inputs want a gradient
+    needs: Sequence[bool]  # which inputs want a gradient; known in backward
     definition: ClassVar[Callable[..., Tensor] | None] = None
-    view: ClassVar[bool] = False  # may the result share memory with the first input?
+    view: bool = False  # may the result share memory with the first input?
 
     # Filled in by `record`; names with an underscore cannot collide with saved values.
     _order: int
@@ -89,13 +89,16 @@ class Function:
         edges: list[Edge] = []
         like: list[tuple[Any, Any] | None] = []
         marks = []
-        for x, array, need in zip(inputs, arrays, self.needs):  # noqa: B905  (apply made them)
+        for x, array in zip(inputs, arrays):  # noqa: B905  (apply made one for each)
+            constant = x is array  # a Python number stands for itself
+            need = not constant and x.requires_grad
             edges.append((x.node or x) if need else None)
             like.append((array.shape, array.dtype) if need else None)
-            version = _constant if x is array else x.version
+            version = _constant if constant else x.version
             marks.append((id(array), version, version.count))
         marks.append((id(result.data), result.version, result.version.count))
         self._order, self._edges, self._like, self._marks = next(_orders), edges, like, marks
+        self.needs = [edge is not None for edge in edges]
         if self.definition is not None:
             self._inputs = arrays
         result.node, result.requires_grad = self, True

@@ -6,8 +6,8 @@ Source: Griewank & Walther (2008), "Evaluating Derivatives", chapter 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,51 +97,76 @@ def _propagate(
     create_graph: bool,
 ) -> Gradients:
     """Gradients for the targets, or for all leaves if targets is None."""
-    pending: Gradients = {}
-    for output, seed in zip(outputs, seeds, strict=True):
+    walk = _Walk(_floor(targets))
+    for output, seed in zip(outputs, seeds):  # noqa: B905  (grad compared their numbers)
         edge, value = _edge(output, "backward"), _seed(output, seed)
         lib = operations if create_graph else output.backend
-        _add(pending, edge, value if create_graph else value.data, lib)
-    floor = _floor(targets)
-    nodes = _newest_first(pending, floor)
+        walk.add(edge, value if create_graph else value.data, lib)
     before, recording.enabled = recording.enabled, create_graph
     try:
         with np.errstate(all="ignore"):  # infinities are values here, not accidents
-            found = _walk(nodes, pending, targets, floor, create_graph)
+            found = walk.run(None if targets is None else set(targets), create_graph)
     finally:
         recording.enabled = before
     if not (create_graph if retain_graph is None else retain_graph):
-        for node in nodes:
-            if node._order > floor:
-                node.release()
+        for node in walk.used:
+            node.release()
     return found
 
 
-def _walk(
-    nodes: list[Function], pending: Gradients, targets: list[Edge] | None, floor: int,
-    create_graph: bool,
-) -> Gradients:  # fmt: skip
-    """Hand every node's gradient on to its inputs, until only leaves are left in pending."""
-    lookup = set(targets or ())
-    found: Gradients = {}
-    for node in nodes:
-        value = pending.pop(node, None)
-        if value is None:
-            continue
-        if node._hooks:
-            value = _hooked(node._hooks, value)
-        if node in lookup:
-            found[node] = value
-        if node._order > floor:
-            assert node._edges is not None
-            lib = operations if create_graph else node.backend
-            for edge, piece in zip(node._edges, _local(node, value, create_graph), strict=True):
-                if edge is not None and piece is not None:
-                    _add(pending, edge, piece, lib)
-    for leaf, value in pending.items():
-        if not isinstance(leaf, Function) and (targets is None or leaf in lookup):
-            found[leaf] = _hooked(leaf.hooks, value) if leaf.hooks else value
-    return found
+class _Walk:
+    """One way through the graph: gradients that have arrived, and where to go on."""
+
+    def __init__(self, floor: int) -> None:
+        self.floor = floor  # operations older than this one are not visited
+        self.pending: Gradients = {}
+        self.queue: list[tuple[int, Function]] = []  # a heap: the newest operation comes first
+        self.used: list[Function] = []
+
+    def add(self, edge: Any, value: Any, lib: Any) -> None:
+        """A gradient arrives; operations that get one are queued."""
+        if edge in self.pending:
+            self.pending[edge] = lib.add(self.pending[edge], value)
+            return
+        self.pending[edge] = value
+        if isinstance(edge, Function) and edge._order >= self.floor:
+            heappush(self.queue, (-edge._order, edge))
+
+    def run(self, targets: set[Edge] | None, create_graph: bool) -> Gradients:
+        """Hand gradients on to older operations until only leaves are left; those wanted."""
+        found: Gradients = {}
+        while self.queue:
+            node = heappop(self.queue)[1]  # whatever used its result is newer and was here before
+            value = self.pending.pop(node)
+            if node._hooks:
+                value = _hooked(node._hooks, value)
+            if targets is not None and node in targets:
+                found[node] = value
+            if node._order > self.floor:
+                self._through(node, value, create_graph)
+        for leaf, value in self.pending.items():
+            if not isinstance(leaf, Function) and (targets is None or leaf in targets):
+                found[leaf] = _hooked(leaf.hooks, value) if leaf.hooks else value
+        return found
+
+    def _through(self, node: Function, value: Any, create_graph: bool) -> None:
+        if node._edges is None:
+            raise GraphError(
+                f"backward: the graph behind {node.name} was already used and freed. "
+                "Pass retain_graph=True to the first backward() to go through it twice."
+            )
+        self.used.append(node)
+        lib = operations if create_graph else node.backend
+        pieces = _local(node, value, create_graph)
+        fitted = [
+            None if like is None or piece is None else _fit(node, piece, like, lib)
+            for piece, like in zip(pieces, node._like)  # noqa: B905  (checked in _local)
+        ]
+        for observer in modes.observers:
+            observer("backward", node, (value,), tuple(fitted))
+        for edge, piece in zip(node._edges, fitted):  # noqa: B905
+            if piece is not None:
+                self.add(edge, piece, lib)
 
 
 def _seed(output: Tensor, grad: Tensor | None) -> Tensor:
@@ -172,52 +197,23 @@ def _floor(targets: list[Edge] | None) -> int:
     return min((t._order if isinstance(t, Function) else -1 for t in targets), default=-1)
 
 
-def _newest_first(roots: Iterable[Edge], floor: int) -> list[Function]:
-    """Every operation behind the roots; each comes before all operations that it used."""
-    seen: set[Function] = set()
-    stack = [r for r in roots if isinstance(r, Function)]
-    while stack:
-        node = stack.pop()
-        if node in seen or node._order < floor:
-            continue
-        if node._edges is None:
-            raise GraphError(
-                f"backward: the graph behind {node.name} was already used and freed. "
-                "Pass retain_graph=True to the first backward() to go through it twice."
-            )
-        seen.add(node)
-        if node._order > floor:
-            stack.extend([e for e in node._edges if isinstance(e, Function)])
-    return sorted(seen, key=_age, reverse=True)
-
-
-_age = attrgetter("_order")
-
-
-def _local(node: Function, grad: Any, create_graph: bool) -> list[Any]:
-    """One node's step: gradients for its inputs, in the inputs' shapes and dtypes."""
+def _local(node: Function, grad: Any, create_graph: bool) -> tuple[Any, ...]:
+    """One node's step: a gradient for each of its inputs, as its backward gives them."""
     node.check_unchanged()
-    lib = operations if create_graph else node.backend
+    pieces: Any
     if not create_graph:
         pieces = node.backward(grad)
     elif node.definition is not None:
         pieces = _through_definition(node, grad)
     else:
         pieces = node.linked(grad).backward(grad)
-    if not isinstance(pieces, tuple):
-        pieces = (pieces,)
-    if len(pieces) != len(node._like):
+    found: tuple[Any, ...] = pieces if isinstance(pieces, tuple) else (pieces,)
+    if len(found) != len(node._like):
         raise GraphError(
-            f"{node.name}.backward: {len(pieces)} gradients for {len(node._like)} inputs; "
+            f"{node.name}.backward: {len(found)} gradients for {len(node._like)} inputs; "
             "return one for each, None for an input that has none"
         )
-    fitted = [
-        None if like is None or piece is None else _fit(node, piece, like, lib)
-        for piece, like in zip(pieces, node._like, strict=True)
-    ]
-    for observer in modes.observers:
-        observer("backward", node, (grad,), tuple(fitted))
-    return fitted
+    return found
 
 
 def _through_definition(node: Function, grad_output: Any) -> tuple[Any, ...]:
@@ -255,10 +251,6 @@ def repeats(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     """Whether an array of that shape broadcasts to the target shape."""
     extra = len(target) - len(shape)
     return extra >= 0 and all(n in (1, m) for n, m in zip(shape, target[extra:], strict=True))
-
-
-def _add(pending: Gradients, edge: Any, value: Any, lib: Any) -> None:
-    pending[edge] = value if edge not in pending else lib.add(pending[edge], value)
 
 
 def _hooked(hooks: dict[int, Callable[[Any], Any]], value: Any) -> Any:

@@ -322,13 +322,13 @@ class Tensor:
 
     def __setitem__(self, index: Any, value: TensorLike) -> None:
         self._mutable("setitem")
-        value, where = self._value_of(value, "setitem"), ops.native_index(self, index)
+        source, where = self._value_of(value, "setitem"), ops.native_index(self, index)
         try:
-            self.backend.setitem(self.data, where, value)
+            self.backend.setitem(self.data, where, source)
         except ValueError as error:
             target = self.backend.getitem(self.data, where).shape
             raise ShapeError(
-                f"setitem: a value of shape {value.shape} cannot be repeated to {target}, "
+                f"setitem: a value of shape {source.shape} cannot be repeated to {target}, "
                 f"the shape of x[index] (x has shape {self.shape})"
             ) from error
 
