@@ -44,6 +44,10 @@ REGROUPING = 4
 # Probability that an honest generator fails one statistical check; with a pinned seed, a constant.
 FALSE_ALARM = 1e-6
 
+# Relative difference of two backends' losses over 100 steps of training from the same seed: a
+# promise, not an analysis. Rounding differs, and training magnifies it from step to step.
+LOSS_CURVE = 1e-3
+
 
 def unit_roundoff(dtype: np.dtype | type) -> float:
     """The largest relative error of rounding to dtype: 2^-24 for float32, 2^-53 for float64."""

@@ -24,6 +24,7 @@ from ..errors import ArgumentError, CheckpointError, DTypeError
 from ..nn import Module
 from .atomic import write_bytes
 
+_FORMAT = "minidl_format"  # a file with either of these names must have both, and they must fit
 _CHECKSUM = "minidl_crc32"
 _MODEL_PREFIX = "model."  # of the weights in the checkpoint of a training
 
@@ -50,7 +51,8 @@ def save(
             raise DTypeError(f"save: {name} must be a Tensor, got {type(tensor).__name__}")
         arrays[name] = np.asarray(tensor.numpy(), order="C")
     try:
-        texts = {k: json.dumps(v, sort_keys=True) for k, v in (metadata or {}).items()}
+        described = {**(metadata or {}), _FORMAT: 1}
+        texts = {k: json.dumps(v, sort_keys=True) for k, v in described.items()}
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"save: metadata must be what JSON can express: {error}") from error
     header = {**texts, _CHECKSUM: _checksum(arrays, texts)}
@@ -72,8 +74,10 @@ def load(
     """
     arrays, texts = _read(Path(path))
     expected = texts.pop(_CHECKSUM, None)
-    if expected is not None and expected != _checksum(arrays, texts):
+    ours = expected is not None or _FORMAT in texts
+    if ours and expected != _checksum(arrays, texts):
         raise CheckpointError(f"{path}: its bytes were changed after it was written. {_ADVICE}")
+    texts.pop(_FORMAT, None)
     tensors = {name: from_numpy(array, backend) for name, array in arrays.items()}
     return tensors, {name: _parsed(text) for name, text in texts.items()}
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..engine.modes import no_grad
 from ..engine.tensor import Tensor
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..ops import argmax, check, gather
 
 
@@ -24,7 +24,7 @@ def accuracy(x: Tensor, target: Tensor) -> Tensor:
     0.5
     """
     _rows("accuracy", x, target)
-    return (argmax(x, 1) == target).astype("float32").mean()
+    return (argmax(x, 1) == target).astype("float64").mean()
 
 
 @no_grad()
@@ -43,33 +43,46 @@ def top_k_accuracy(x: Tensor, target: Tensor, k: int = 5) -> Tensor:
         raise ArgumentError(f"top_k_accuracy: k must be 1 or more, got {k}")
     chosen = gather(x, 1, target.reshape(-1, 1))
     ahead = (~(x <= chosen)).astype("float32").sum(1)
-    return (ahead < k).astype("float32").mean()
+    return (ahead < k).astype("float64").mean()
 
 
 def confusion_matrix(x: Any, target: Any, classes: int | None = None) -> np.ndarray:
     """How often target i (row) was taken for j (column): int64 (classes, classes).
 
-    Shapes: x (N, C) or predicted labels (N,), target (N,). Raises: ShapeError, ArgumentError.
+    Shapes: x (N, C) or predicted labels (N,), target (N,).
+    Raises: ShapeError, DTypeError, ArgumentError.
 
     >>> confusion_matrix([0, 1, 1], [0, 0, 1])
     array([[1, 1],
            [0, 1]])
     """
-    scores, labels = np.asarray(x), np.asarray(target)
-    predicted = scores.argmax(1) if scores.ndim == 2 else scores
-    if predicted.shape != labels.shape or labels.ndim != 1:
+    predicted, labels = _labels(x), _labels(target)
+    if predicted.shape != labels.shape:
         raise ShapeError(
-            f"confusion_matrix: x {scores.shape} must be (N, C) or (N,), target {labels.shape} (N,)"
+            f"confusion_matrix: {predicted.shape} predictions for {labels.shape} targets"
         )
-    largest = max(
-        predicted.max(initial=-1),
-        labels.max(initial=-1),
-        scores.shape[-1] - 1 if scores.ndim == 2 else -1,
-    )
-    n = int(largest) + 1 if classes is None else classes
-    if min(predicted.min(initial=0), labels.min(initial=0)) < 0 or largest >= n:
-        raise ArgumentError(f"confusion_matrix: labels must be from 0 to {n - 1}")
-    return np.bincount(labels.astype(np.int64) * n + predicted, minlength=n * n).reshape(n, n)
+    width = np.shape(x)[1] if np.ndim(x) == 2 else 0
+    both = np.concatenate([predicted, labels])
+    n = max(int(both.max(initial=-1)) + 1, width) if classes is None else classes
+    if both.size and not 0 <= both.min() <= both.max() < n:
+        raise ArgumentError(
+            f"confusion_matrix: labels must be from 0 to {n - 1}, got {both.min()} to {both.max()}"
+        )
+    return np.bincount(labels * n + predicted, minlength=n * n).reshape(n, n)
+
+
+def _labels(x: Any) -> np.ndarray:
+    """int64 (N,): labels as they are, scores (N, C) as the position of the largest."""
+    values = np.asarray(x)
+    if values.ndim == 2:
+        values = values.argmax(1)
+    if values.ndim != 1:
+        raise ShapeError(
+            f"confusion_matrix: needs labels (N,) or scores (N, C), got {values.shape}"
+        )
+    if values.size and values.dtype.kind not in "iub":
+        raise DTypeError(f"confusion_matrix: labels must be integers, got {values.dtype}")
+    return values.astype(np.int64)
 
 
 def f1_score(x: Any, target: Any, average: str = "macro") -> Any:
