@@ -2,7 +2,7 @@
 
     python examples/02_spiral.py --plot spiral.png
 
-A linear classifier gets about half of the points right. Two hidden layers get nearly all.
+A linear classifier gets about half of the points right. Two hidden layers get all of them.
 """
 
 from __future__ import annotations
@@ -55,8 +55,11 @@ def draw(model: nn.Module, points: np.ndarray, labels: np.ndarray, file: str) ->
     with minidl.no_grad():
         regions = model(minidl.tensor(grid.reshape(-1, 2))).argmax(1).numpy().reshape(300, 300)
     figure, axes = plt.subplots(figsize=(5, 5), constrained_layout=True)
-    axes.contourf(axis, axis, regions, levels=np.arange(ARMS + 1) - 0.5, cmap="Set2", alpha=0.5)
-    axes.scatter(*points.T, c=labels, cmap="Set2", edgecolors="black", linewidths=0.4, s=16)
+    colours = ["#4c72b0", "#dd8452", "#55a868"]
+    axes.contourf(axis, axis, regions, levels=np.arange(ARMS + 1) - 0.5, colors=colours, alpha=0.4)
+    for arm, colour in enumerate(colours):
+        mine = points[labels == arm]
+        axes.scatter(*mine.T, color=colour, edgecolors="black", linewidths=0.4, s=16)
     axes.set(title="What the network calls which spiral", xlabel="x", ylabel="y", aspect="equal")
     figure.savefig(file, dpi=120)
     print(f"picture: {file}")

@@ -1,9 +1,11 @@
-"""Augmentation: a CNN that sees each of few digits shifted and turned a little, anew every epoch.
+"""Augmentation: a CNN that sees each of few digits moved by up to a pixel, anew every epoch.
 
     python examples/03_augmentation.py --plot augmentation.png
 
-The same network, seed and 300 images, once as they are and once augmented. It tests on 1,437
-others.
+The same network, seed and 300 images, once as they are and once augmented. Each is tested on 1,497
+other images as they were scanned, and on the same ones moved. What to expect: without augmentation
+the network has learned where digits are as well as what they look like, and fails on the moved
+ones; with it the network is steadier, and pays for that with a few points on the centred images.
 """
 
 from __future__ import annotations
@@ -14,12 +16,12 @@ import numpy as np
 
 import minidl
 from minidl import nn, ops, optim
-from minidl.data import DataLoader, digits, split
+from minidl.data import ArrayDataset, DataLoader, digits, split
 from minidl.data import transforms as t
 
 IMAGES = 300
 PLAIN = t.ToFloat(16)
-AUGMENTED = t.Compose(t.ToFloat(16), t.RandomShift(1), t.RandomRotation(15), t.GaussianNoise(0.05))
+MOVED = t.Compose(t.ToFloat(16), t.RandomShift(1))
 
 
 def cnn() -> nn.Module:
@@ -38,42 +40,48 @@ def accuracy(model: nn.Module, loader: DataLoader) -> float:
     return right / len(loader.dataset)
 
 
-def train(name: str, loader: DataLoader, test: DataLoader, epochs: int, seed: int) -> list[float]:
-    """Accuracy on the test images after each epoch."""
-    minidl.manual_seed(seed)
+def train(
+    name: str, loader: DataLoader, tests: dict[str, DataLoader], epochs: int
+) -> dict[str, list[float]]:
+    """Accuracy on each set of test images after each epoch."""
     model = cnn()
     optimizer = optim.Adam(model.parameters(), lr=3e-3)
     schedule = optim.CosineAnnealingLR(optimizer, epochs)
-    curve = []
-    for _ in range(epochs):
+    curves: dict[str, list[float]] = {kind: [] for kind in tests}
+    for epoch in range(1, epochs + 1):
         for x, y in loader:
             loss = ops.cross_entropy(model(x), y)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         schedule.step()
-        curve.append(accuracy(model, test))
-        if len(curve) % 10 == 0:
-            print(f"{name:10} epoch {len(curve):3d}   test accuracy {curve[-1]:.1%}")
-    return curve
+        for kind, test in tests.items():
+            curves[kind].append(accuracy(model, test))
+        if epoch % 10 == 0 or epoch == epochs:
+            now = "   ".join(f"{kind} {curve[-1]:.1%}" for kind, curve in curves.items())
+            print(f"{name:10} epoch {epoch:3d}   {now}")
+    return curves
 
 
-def draw(curves: dict[str, list[float]], images: np.ndarray, file: str) -> None:
+def draw(curves: dict[str, dict[str, list[float]]], images: np.ndarray, file: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
-    shown = [AUGMENTED(images, minidl.Generator(seed)) for seed in range(5)]
-    rows = [PLAIN(images, minidl.Generator(0)), *shown]
+    rows = [PLAIN(images, minidl.Generator(0))]
+    rows += [MOVED(images, minidl.Generator(seed)) for seed in range(5)]
     left.imshow(np.vstack([np.hstack(r[:, 0]) for r in rows]), cmap="gray_r")
     left.set(title="first row as scanned, below as augmented", xticks=[], yticks=[])
-    for name, curve in curves.items():
-        right.plot(range(1, len(curve) + 1), [100 * a for a in curve], label=name)
-    right.set(xlabel="epoch", ylabel="test accuracy (%)", ylim=(80, 100))
+    for (name, tests), colour in zip(curves.items(), ("#4c72b0", "#dd8452"), strict=True):
+        for (kind, curve), line in zip(tests.items(), ("-", "--"), strict=True):
+            percent = [100 * a for a in curve]
+            epochs = range(1, len(percent) + 1)
+            right.plot(epochs, percent, line, color=colour, label=f"{name}, tested {kind}")
+    right.set(xlabel="epoch", ylabel="test accuracy (%)", ylim=(20, 100))
     right.set_title(f"trained on {IMAGES} images")
-    right.legend(loc="lower right")
+    right.legend(loc="lower right", fontsize=8)
     figure.savefig(file, dpi=120)
     print(f"picture: {file}")
 
@@ -81,7 +89,7 @@ def draw(curves: dict[str, list[float]], images: np.ndarray, file: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", default="numpy")
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plot", metavar="FILE", help="save the picture (needs matplotlib)")
     options = parser.parse_args()
@@ -89,13 +97,17 @@ def main() -> None:
 
     everything = digits()
     rest, few = split(everything, IMAGES / len(everything), options.seed, stratify=True)
-    test = DataLoader(rest, 512, transform=PLAIN)
+    images, labels = (np.stack(part) for part in zip(*rest, strict=True))
+    moved = ArrayDataset(MOVED(images, minidl.Generator(options.seed)), labels)
+    tests = {"as scanned": DataLoader(rest, 512, transform=PLAIN), "moved": DataLoader(moved, 512)}
     curves = {}
-    for name, transform in (("plain", PLAIN), ("augmented", AUGMENTED)):
+    for name, transform in (("plain", PLAIN), ("augmented", MOVED)):
+        minidl.manual_seed(options.seed)
         loader = DataLoader(few, 32, shuffle=True, seed=options.seed, transform=transform)
-        curves[name] = train(name, loader, test, options.epochs, options.seed)
-    gain = curves["augmented"][-1] - curves["plain"][-1]
-    print(f"augmentation changed the accuracy by {100 * gain:+.1f} points")
+        curves[name] = train(name, loader, tests, options.epochs)
+    for kind in tests:
+        gain = curves["augmented"][kind][-1] - curves["plain"][kind][-1]
+        print(f"augmentation changed the accuracy on images {kind} by {100 * gain:+.1f} points")
     if options.plot:
         draw(curves, np.stack([few[i][0] for i in range(0, 60, 6)]), options.plot)
 

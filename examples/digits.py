@@ -81,7 +81,7 @@ def stages(options: argparse.Namespace) -> tuple[dict[str, nn.Module], DataLoade
     tests = DataLoader(test, 500, transform=transform)
     print(f"{options.data}: {len(train):,} images to train on, {len(test):,} to test on")
     model = lenet(size) if options.model == "lenet" else mlp(size)
-    # SUMMARY
+    print(nn.summary(model, (1, 1, size, size)))
     print(f"\ntraining {options.model} on {options.backend}")
     fit(model, loader, tests, options.epochs or EPOCHS[options.data], lr=2e-3)
 
