@@ -113,8 +113,8 @@ class Int8Conv2d(_Int8):
 
 
 def _multiply_adds(function: Any, inputs: tuple[Any, ...], result: Tensor) -> int:
-    constants: Constants = function.constants
-    return result.size * math.prod(constants.weight.shape[1:])
+    depth: int = math.prod(function.constants.weight.shape[1:])
+    return result.size * depth
 
 
 MULTIPLY_ADDS.update(Int8Linear=_multiply_adds, Int8Conv2d=_multiply_adds)
