@@ -48,6 +48,13 @@ from .engine.random import Generator, default_generator, manual_seed
 from .engine.tensor import Tensor
 
 __version__ = "0.1.0"
+__all__ = [
+    "Function", "Generator", "Tensor", "apply", "arange", "bool_", "compress", "data",
+    "default_generator", "enable_grad", "errors", "eye", "float32", "float64", "from_numpy", "full",
+    "get_backend", "grad", "gradcheck", "int8", "int32", "int64", "is_grad_enabled", "manual_seed",
+    "nn", "no_grad", "observe", "ones", "ones_like", "ops", "optim", "rand", "randn", "tensor",
+    "training", "uint8", "use_backend", "zeros", "zeros_like",
+]  # fmt: skip
 
 if _os.environ.get("MINIDL_BACKEND"):
     use_backend(_os.environ["MINIDL_BACKEND"])

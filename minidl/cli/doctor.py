@@ -21,8 +21,8 @@ from ..engine.random import Generator
 from ..engine.tensor import Tensor
 
 PACKAGES = (
-    "numpy", "safetensors", "tqdm", "numba", "scipy", "threadpoolctl", "cupy-cuda12x", "cupy-cuda13x",
-    "scikit-learn", "matplotlib",
+    "numpy", "safetensors", "tqdm", "numba", "scipy", "threadpoolctl", "cupy-cuda12x",
+    "cupy-cuda13x", "scikit-learn", "matplotlib",
 )  # fmt: skip
 # Room for float32 rounding in a convolution of 9 products and its gradient: 64 roundings' worth.
 AGREEMENT = 64 * float(np.finfo(np.float32).eps)
@@ -56,7 +56,7 @@ def diagnose(name: str) -> Diagnosis:
         )
     except BackendError as error:
         return Diagnosis(name, False, str(error))
-    except Exception as error:  # a broken driver or compiler can fail in any way: that is the finding
+    except Exception as error:  # a broken driver can fail in any way: that is the finding
         return Diagnosis(name, False, f"its kernels fail: {type(error).__name__}: {error}")
     if not worst <= AGREEMENT:
         return Diagnosis(name, False, f"its numbers are wrong: off by {worst:.2g} from NumPy's")

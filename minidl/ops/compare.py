@@ -11,10 +11,12 @@ from ..engine.tensor import Tensor, TensorLike
 from ..errors import DTypeError
 from . import check
 
+_NUMBERS = (float, int, bool)  # a NumPy scalar would widen what a Python number does not
+
 
 def _compare(name: str, compute: Callable[[Any, Any], Any], a: TensorLike, b: TensorLike) -> Tensor:
     known = [x for x in (a, b) if isinstance(x, Tensor)]
-    if not known or not all(isinstance(x, (Tensor, int, float)) for x in (a, b)):
+    if not known or not all(isinstance(x, Tensor) or type(x) in _NUMBERS for x in (a, b)):
         raise DTypeError(
             f"{name}: needs tensors or numbers, got {type(a).__name__} and {type(b).__name__}"
         )
