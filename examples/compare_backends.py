@@ -91,7 +91,7 @@ def _matmul_large() -> Work:
 
 @row("int8 matmul 64x1024x1024")
 def _int8() -> Work:
-    a, b = ((draw(n, 1024).clip(-3, 3) * 40).astype("int8").data for n in (64, 1024))
+    a, b = ((ops.clip(draw(n, 1024), -3, 3) * 40).astype("int8").data for n in (64, 1024))
     return lambda: minidl.get_backend().int8_matmul(a, b)
 
 
