@@ -229,3 +229,13 @@ def slope_bound(terms: int) -> float:
     for derivatives and values above one in the small cases that use it.
     """
     return 10 * terms * DIFFERENCE_STEP**2
+
+
+def chi_square_limit(freedom: int) -> float:
+    """What a chi-square variable exceeds with a probability of at most FALSE_ALARM.
+
+    With t = -log(FALSE_ALARM), k + 2 sqrt(k t) + 2 t: Laurent & Massart (2000), "Adaptive
+    estimation of a quadratic functional by model selection", lemma 1.
+    """
+    t = -float(np.log(FALSE_ALARM))
+    return freedom + 2 * float(np.sqrt(freedom * t)) + 2 * t

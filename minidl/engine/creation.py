@@ -131,9 +131,13 @@ def arange(
 ) -> Tensor:
     """start, start + step, ... up to but not including stop; from 0 if only one number is given.
 
+    Raises: ArgumentError for a step of 0.
+
     >>> arange(3)
     Tensor([0, 1, 2])
     """
+    if step == 0:
+        raise ArgumentError("arange: step must not be 0")
     first, last = (0, start) if stop is None else (start, stop)
     values = np.arange(first, last, step)
     return tensor(values.tolist() if dtype is None else values, dtype, backend=backend)
@@ -158,7 +162,8 @@ def rand(
     (2,)
     """
     target, source = get_backend(backend), generator or default_generator
-    return Tensor(source.uniform(as_shape(shape), as_dtype(dtype), target), target, requires_grad)
+    values = source.uniform(as_shape(shape), _floating("rand", dtype), target)
+    return Tensor(values, target, requires_grad)
 
 
 def randn(
@@ -171,7 +176,15 @@ def randn(
     (2, 3)
     """
     target, source = get_backend(backend), generator or default_generator
-    return Tensor(source.normal(as_shape(shape), as_dtype(dtype), target), target, requires_grad)
+    values = source.normal(as_shape(shape), _floating("randn", dtype), target)
+    return Tensor(values, target, requires_grad)
+
+
+def _floating(operation: str, dtype: Any) -> np.dtype[Any]:
+    found = as_dtype(dtype)
+    if found.kind != "f":
+        raise DTypeError(f"{operation}: draws float32 or float64, not {found}; convert: .astype()")
+    return found
 
 
 def as_shape(shape: Any) -> tuple[int, ...]:

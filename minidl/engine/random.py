@@ -45,7 +45,7 @@ class Generator:
     @state.setter
     def state(self, state: tuple[int, int]) -> None:
         seed, counter = state
-        self.__init__(int(seed))  # type: ignore[misc]
+        self.__init__(seed)  # type: ignore[misc]
         self.counter = int(counter)
 
     def reserve(self, words: int) -> int:

@@ -71,9 +71,8 @@ def test_hooks_see_history_under_create_graph(backend):
     assert seen == [True, False]
 
 
-def test_a_hook_sees_its_own_backend(backend):
+def test_a_hook_sees_its_own_backend(backend, other):
     """Of a leaf whose gradient arrives from another backend."""
-    other = minidl.get_backend("numba" if backend.name == "numpy" else "numpy")
     x, seen = leaf(backend), []
     x.register_hook(lambda grad: seen.append(grad.backend.name) or grad * 2)
     (x.to(other) * 3).sum().backward()

@@ -1,0 +1,113 @@
+"""Tensors from values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import minidl
+from minidl.errors import ArgumentError, DTypeError
+from tests.tolerances import assert_same
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (1.5, np.float32(1.5)),
+        (3, np.int64(3)),
+        (True, np.bool_(True)),
+        ([], np.zeros(0, np.float32)),
+        ([[1, 2], [3, 4]], np.array([[1, 2], [3, 4]], np.int64)),
+        ([1, 2.5], np.array([1, 2.5], np.float32)),
+        ([True, False], np.array([True, False])),
+        (np.array([1, 2], np.int8), np.array([1, 2], np.int8)),
+        (np.array([1.0, 2.0]), np.array([1.0, 2.0])),
+        (np.asfortranarray(np.ones((2, 3))), np.ones((2, 3))),
+        (np.float64(0.5), np.float64(0.5)),
+    ],
+    ids=repr,
+)
+def test_tensor_takes_values_and_chooses_the_dtype(backend, data, expected):
+    x = minidl.tensor(data, backend=backend)
+    assert x.backend is backend
+    assert_same(x.numpy(), np.asarray(expected))
+
+
+def test_tensor_copies_and_converts(backend, other):
+    host = np.ones(2, np.float32)
+    x = minidl.tensor(host, backend=backend)
+    host[0] = 5
+    assert x.tolist() == [1, 1]
+    assert_same(minidl.tensor(x, backend=other).numpy(), np.ones(2, np.float32))
+    assert_same(minidl.tensor([1.75], "int32", backend=backend).numpy(), np.array([1], np.int32))
+    assert minidl.tensor([1, 2], float, backend=backend).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "data",
+    [[[1], [1, 2]], "text", [None], {1: 2}, 1j, 2**70, np.ones(1, np.float16), [object()]],
+    ids=lambda data: type(data).__name__,
+)
+def test_tensor_refuses_what_holds_no_numbers(backend, data):
+    with pytest.raises(DTypeError, match="tensor"):
+        minidl.tensor(data, backend=backend)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "complex64", "uint64", "no dtype", object], ids=str)
+def test_dtypes_that_are_not_supported(backend, dtype):
+    for make in (minidl.zeros, minidl.tensor, minidl.arange, minidl.eye, minidl.randn):
+        with pytest.raises(DTypeError, match="float32, float64"):
+            make(2, dtype=dtype, backend=backend)
+
+
+def test_only_floats_require_grad(backend):
+    with pytest.raises(DTypeError, match=r"int64.*astype"):
+        minidl.tensor([1, 2], requires_grad=True, backend=backend)
+    assert minidl.tensor([1.0], requires_grad=True, backend=backend).requires_grad
+
+
+def test_random_numbers_are_floating(backend):
+    for make in (minidl.rand, minidl.randn):
+        for dtype in ("float32", "float64"):
+            assert make(2, dtype=dtype, backend=backend).dtype == dtype
+        with pytest.raises(DTypeError, match="int64"):
+            make(2, dtype="int64", backend=backend)
+
+
+def test_factories(backend):
+    for dtype in ("float32", "float64", "int8", "uint8", "int32", "int64", "bool"):
+        assert_same(minidl.zeros((2, 1), dtype, backend=backend).numpy(), np.zeros((2, 1), dtype))
+        assert_same(minidl.ones(3, dtype, backend=backend).numpy(), np.ones(3, dtype))
+        assert_same(minidl.full((), 1, dtype, backend=backend).numpy(), np.ones((), dtype))
+    x = minidl.full((2, 0), 3.0, "float64", backend=backend)
+    for like, value in ((minidl.zeros_like(x), 0), (minidl.ones_like(x), 1)):
+        assert_same(like.numpy(), np.full((2, 0), value, np.float64))
+        assert like.backend is backend
+    assert_same(minidl.eye(3, backend=backend).numpy(), np.eye(3, dtype=np.float32))
+
+
+def test_arange(backend):
+    assert_same(minidl.arange(4, backend=backend).numpy(), np.arange(4))
+    assert_same(minidl.arange(2, 8, 3, backend=backend).numpy(), np.array([2, 5]))
+    halves = minidl.arange(0, 1.5, 0.5, backend=backend)
+    assert_same(halves.numpy(), np.array([0, 0.5, 1], np.float32))
+    assert_same(minidl.arange(3, 0, backend=backend, dtype="int8").numpy(), np.zeros(0, np.int8))
+    assert_same(minidl.arange(3, dtype="float64", backend=backend).numpy(), np.arange(3.0))
+    with pytest.raises(ArgumentError, match="step"):
+        minidl.arange(0, 3, 0, backend=backend)
+
+
+@pytest.mark.parametrize("shape", [-1, (2, -3), (1.5,), ("a",), (None,)], ids=repr)
+def test_shapes_are_integers(backend, shape):
+    with pytest.raises(ArgumentError, match="integers >= 0"):
+        minidl.zeros(shape, backend=backend)
+
+
+def test_from_numpy_shares_memory_on_a_cpu():
+    host = np.zeros(2, np.float32)
+    x = minidl.from_numpy(host, backend="numpy")
+    host[0] = 3
+    x[1] = 4
+    assert x.tolist() == host.tolist() == [3, 4]
+    with pytest.raises(DTypeError, match="uint16"):
+        minidl.from_numpy(np.zeros(1, np.uint16))

@@ -1,0 +1,223 @@
+"""What a tensor says about itself, and how it leaves the engine."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+import minidl
+from minidl.errors import BackendMismatch, DTypeError, IndexRangeError, ShapeError
+from tests.tolerances import assert_same
+
+
+def test_attributes(backend):
+    x = minidl.zeros((2, 3), "int32", backend=backend)
+    assert (x.shape, x.ndim, x.size, x.nbytes, x.dtype) == ((2, 3), 2, 6, 24, np.int32)
+    assert (len(x), x.is_leaf, x.backend) == (2, True, backend)
+    assert [row.tolist() for row in x] == [[0, 0, 0], [0, 0, 0]]
+    assert not (minidl.ones(1, requires_grad=True, backend=backend) * 2).is_leaf
+
+
+def test_no_attribute_comes_from_a_typing_error(backend):
+    with pytest.raises(AttributeError):
+        minidl.ones(1, backend=backend).gard = 1
+
+
+def test_repr(backend):
+    def text(x: minidl.Tensor) -> str:
+        return re.sub(r", backend=[\w-]+", "", repr(x))
+
+    x = minidl.tensor([[1.0, 2.5]], requires_grad=True, backend=backend)
+    assert text(x) == "Tensor([[1. , 2.5]], requires_grad=True)"
+    assert text(x * 2) == "Tensor([[2., 5.]], node=Multiply)"
+    assert text(x.detach()) == "Tensor([[1. , 2.5]])"
+    assert text(x.detach().astype("float64")) == "Tensor([[1. , 2.5]], dtype=float64)"
+    assert text(minidl.tensor([1, 2], backend=backend)) == "Tensor([1, 2])"
+    assert ("backend=" in repr(x)) == (backend.name != "numpy")
+
+
+def test_arrays_and_dlpack_come_out(backend):
+    x = minidl.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True, backend=backend)
+    expected = np.array([[1, 2], [3, 4]], np.float32)
+    assert_same(np.asarray(x), expected)
+    assert_same(np.asarray(x, np.float64), expected.astype(np.float64))
+    assert_same(np.from_dlpack(x.to("numpy").detach()), expected)
+    assert x.tolist() == expected.tolist()
+    assert np.array(x).flags.writeable
+    copied = np.array(x)
+    copied[0, 0] = 9
+    assert x[0, 0].item() == 1
+
+
+def test_dlpack_shares_memory_on_a_cpu():
+    x = minidl.zeros(3, backend="numpy")
+    taken = np.from_dlpack(x)
+    x[0] = 7
+    assert taken[0] == 7
+    assert x.__dlpack_device__() == (1, 0)  # (kDLCPU, 0)
+
+
+def test_one_element_as_a_number(backend):
+    x = minidl.tensor([[2.5]], backend=backend)
+    assert (x.item(), float(x), int(x), bool(x)) == (2.5, 2.5, 2, True)
+    assert not minidl.tensor(0, backend=backend)
+    i = minidl.tensor(2, backend=backend)
+    assert [10, 20, 30][i] == 30
+    assert isinstance(i.item(), int)
+    many = minidl.ones(2, backend=backend)
+    for convert in (float, int, bool, minidl.Tensor.item):
+        with pytest.raises(ShapeError, match=r"\(2,\)"):
+            convert(many)
+    with pytest.raises(ShapeError, match=r"\.all\(\)"):
+        bool(minidl.ones(0, backend=backend))
+    with pytest.raises(DTypeError, match="float32"):
+        [1, 2][minidl.tensor(1.0, backend=backend)]
+    with pytest.raises(ShapeError, match="0-d"):
+        len(minidl.tensor(1.0, backend=backend))
+
+
+def test_all_and_any(backend):
+    x = minidl.tensor([True, False], backend=backend)
+    assert (x.any(), x.all(), (x | ~x).all(), (x & ~x).any()) == (True, False, True, False)
+
+
+def test_hash_is_identity(backend):
+    x, y = minidl.ones(2, backend=backend), minidl.ones(2, backend=backend)
+    assert len({x, y, x}) == 2
+    assert {x: "x", y: "y"}[y] == "y"
+
+
+def test_methods_are_the_operations(backend):
+    values = np.array([[0.25, 4.0, 1.0], [9.0, 0.5, 2.0]])
+    x = minidl.from_numpy(values, backend=backend)
+    for name in ("exp", "log", "sqrt", "abs", "tanh", "sigmoid", "relu", "clone", "squeeze"):
+        assert_same(getattr(x, name)().numpy(), getattr(minidl.ops, name)(x).numpy())
+    for name in ("sum", "mean", "var", "max", "min"):
+        for options in ({}, {"axis": 1}, {"axis": (0, 1), "keepdims": True}):
+            expected = getattr(minidl.ops, name)(x, **options)
+            assert_same(getattr(x, name)(**options).numpy(), expected.numpy())
+    assert_same(x.argmax(1).numpy(), values.argmax(1))
+    for reshaped in (x.reshape(3, 2), x.reshape((3, 2)), x.reshape([-1, 2])):
+        assert_same(reshaped.numpy(), values.reshape(3, 2))
+    y = x.reshape(1, 2, 3)
+    for moved in (y.transpose(2, 0, 1), y.permute((2, 0, 1))):
+        assert_same(moved.numpy(), values.reshape(1, 2, 3).transpose(2, 0, 1))
+    assert_same(y.T.numpy(), values.reshape(1, 2, 3).T)
+    assert_same(y.transpose().numpy(), values.reshape(1, 2, 3).T)
+    assert_same(y.mT.numpy(), values.T[None])
+    assert_same(x.expand(2, 2, 3).numpy(), np.broadcast_to(values, (2, 2, 3)))
+    assert (x.flatten().shape, y.flatten(1).shape) == ((6,), (1, 6))
+    assert (x.unsqueeze(0).shape, y.squeeze(0).shape) == ((1, 2, 3), (2, 3))
+
+
+OPERATORS = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b,
+    "**": lambda a, b: a**b,
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+}
+
+
+@pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
+def test_operators_on_both_sides(backend, operator):
+    """Powers of two and small exponents: every result is exact."""
+    a, b = np.array([1.0, 2.0, 4.0]), np.array([2.0, 2.0, 1.0])
+    x, y = (minidl.from_numpy(v, backend=backend) for v in (a, b))
+    assert_same(operator(x, y).numpy(), operator(a, b))
+    assert_same(operator(x, 2).numpy(), operator(a, 2))
+    assert_same(operator(2, x).numpy(), operator(2, a))
+
+
+def test_other_operators(backend):
+    a = np.array([[1.0, -2.0], [3.0, 4.0]])
+    x = minidl.from_numpy(a, backend=backend)
+    assert_same((-x).numpy(), -a)
+    assert_same(abs(x).numpy(), abs(a))
+    assert_same((x @ x).numpy(), a @ a)
+
+
+@pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
+@pytest.mark.parametrize(
+    "foreign", [[1.0, 2.0], np.ones(2), np.float64(2), "2", None, 2j], ids=repr
+)
+def test_what_is_no_tensor_and_no_number_is_refused_on_both_sides(backend, operator, foreign):
+    x = minidl.ones(2, backend=backend)
+    for operands in ((x, foreign), (foreign, x)):
+        with pytest.raises(DTypeError, match=r"(?i)tensor"):
+            operator(*operands)
+
+
+@pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
+def test_two_backends_do_not_mix(backend, other, operator):
+    x, y = minidl.ones(2, backend=backend), minidl.ones(2, backend=other)
+    with pytest.raises(BackendMismatch) as caught:
+        operator(x, y)
+    for word in (f"{backend.name!r}", f"{other.name!r}", ".to("):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
+def test_shapes_that_do_not_broadcast(backend, operator):
+    x, y = minidl.ones((2, 3), backend=backend), minidl.ones((2, 1, 4), backend=backend)
+    with pytest.raises(ShapeError, match=r"\(2, 3\).*\(2, 1, 4\).*axis -1"):
+        operator(x, y)
+
+
+@pytest.mark.parametrize("operator", [OPERATORS[k] for k in "+-*/"], ids=list("+-*/"))
+def test_dtypes_promote_as_in_numpy(backend, operator):
+    kinds = ("float32", "float64", "int8", "uint8", "int32", "int64")
+    for first in kinds:
+        a = np.array([1, 2], first)
+        x = minidl.from_numpy(a, backend=backend)
+        for scalar in (2, 0.5, True):
+            assert operator(x, scalar).dtype == operator(a, scalar).dtype
+            assert operator(scalar, x).dtype == operator(scalar, a).dtype
+        for second in kinds:
+            b = np.array([2, 2], second)
+            result = operator(x, minidl.from_numpy(b, backend=backend))
+            assert_same(result.numpy(), operator(a, b))
+
+
+def test_moving_between_backends_keeps_history(backend, other):
+    x = minidl.tensor([1.0, 2.0], requires_grad=True, backend=backend)
+    assert x.to(backend) is x
+    moved = x.to(other)
+    assert moved.backend is other
+    back = (moved * 3).to(backend)
+    assert back.backend is backend
+    (back * x).sum().backward()
+    assert x.grad.backend is backend
+    assert_same(x.grad.numpy(), np.array([6, 12], np.float32))
+
+
+def test_second_derivatives_across_backends(backend, other):
+    x = minidl.tensor([1.0, 2.0], requires_grad=True, backend=backend)
+    (slope,) = minidl.grad((x.to(other) ** 3).sum(), x, create_graph=True)
+    assert slope.backend is backend
+    (curvature,) = minidl.grad(slope.sum(), x)
+    assert_same(curvature.numpy(), np.array([6, 12], np.float32))
+
+
+def test_indexing_errors(backend):
+    x = minidl.ones((2, 3), backend=backend)
+    for index in (2, -3, (0, 3), [0, 2], minidl.tensor([5], backend=backend)):
+        with pytest.raises(IndexRangeError, match=r"getitem.*axis"):
+            x[index]
+    with pytest.raises(IndexRangeError):
+        x[5] = 1.0
+    for index in (1.0, np.array([0.5]), "a", minidl.ones(1, backend=backend), [0.5]):
+        with pytest.raises(DTypeError, match="getitem"):
+            x[index]
+    mask = minidl.tensor([True, False, True], backend=backend)
+    for index in ((0, 0, 0), mask, (Ellipsis, mask, 0, 0)):
+        with pytest.raises(ShapeError, match="getitem"):
+            x[index]
