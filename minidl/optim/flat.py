@@ -6,6 +6,7 @@ The parameters of one backend and dtype become views of one flat array, and so d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ class Flat:
         self.params = params
         self.backend: Backend = params[0].backend
         self.dtype = params[0].dtype
+        self.shapes = [p.shape for p in params]  # they count, even if a parameter's data changes
         self.bounds: list[tuple[int, int]] = []
         self.size = 0
         for p in params:
@@ -65,8 +67,8 @@ class Flat:
 
     def view(self, flat: Array, i: int) -> Array:
         """The part of a flat array that belongs to parameter i, in its shape."""
-        p, start = self.params[i], self.bounds[i][0]
-        return self.backend.reshape(self.slice(flat, start, start + p.size), p.shape)
+        shape, start = self.shapes[i], self.bounds[i][0]
+        return self.backend.reshape(self.slice(flat, start, start + math.prod(shape)), shape)
 
     def slice(self, flat: Array, start: int, stop: int) -> Array:
         """Elements start to stop of a flat array; the array itself if that is all of it."""

@@ -1,0 +1,1 @@
+"""Tests of the optimizers, schedulers and gradient clipping."""
