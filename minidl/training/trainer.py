@@ -103,6 +103,7 @@ class Trainer:
         if epochs < 1:
             raise ArgumentError(f"fit: epochs must be 1 or more, got {epochs}")
         loader = training_loader(train, self.batch_size, self.seed, self.transform)
+        again = _call(epochs, validation, log)
         if isinstance(validation, float):
             loader, validation = held_out(loader, validation)
         elif validation is not None:
@@ -112,10 +113,10 @@ class Trainer:
         run = Run(self, loader, validation, epochs, callbacks, path, progress)
         if resume is not None:
             run.restore(load_training(resume, self))
-        self._run(run)
+        self._run(run, again)
         return run.history
 
-    def _run(self, run: Run) -> None:
+    def _run(self, run: Run, again: str) -> None:
         for callback in run.callbacks:
             callback.on_fit_start(self.model, run.history)
         self.model.train()
@@ -124,7 +125,7 @@ class Trainer:
             if run.history.interrupted:
                 path = run.checkpoint or _free(Path(INTERRUPTED))
                 run.save(path)
-                _say_how_to_resume(run, path)
+                _say_how_to_resume(run, path, again)
                 return
         for callback in run.callbacks:
             callback.on_fit_end(self.model)
@@ -211,15 +212,22 @@ def _free(path: Path) -> Path:
     return free
 
 
-def _say_how_to_resume(run: Run, path: Path) -> None:
+def _call(epochs: int, validation: Any, log: str | Path | None) -> str:
+    """The arguments of fit as a person would write them; data are called by the parameter's name."""
+    parts = ["train", str(epochs)]
+    if validation is not None:
+        parts.append(str(validation) if isinstance(validation, float) else "validation")
+    return ", ".join([*parts, *([] if log is None else [f"log={json.dumps(str(log))}"])])
+
+
+def _say_how_to_resume(run: Run, path: Path, again: str) -> None:
     place = run.loader.state_dict()
     where = f"after epoch {len(run.history)}"
     if place["batch"]:
         where = f"in epoch {len(run.history) + 1} after step {place['batch']} of {len(run.loader)}"
     name = json.dumps(str(path))
     print(
-        f"Interrupted {where}. Everything is in {path}; to go on, build the same trainer and call\n"
-        f"    trainer.fit(train, {run.epochs}, ..., resume={name}, checkpoint={name})\n"
-        "with the same data.",
+        f"Interrupted {where}. To go on, build the same trainer and call, with the same data,\n"
+        f"    trainer.fit({again}, resume={name}, checkpoint={name})",
         flush=True,
     )

@@ -218,6 +218,7 @@ def test_later_call_continues(cache: Path, mirror: Mirror) -> None:
 def test_server_without_ranges(cache: Path, mirror: Mirror) -> None:
     mirror.ranges, mirror.cut = False, [10]
     check(load(files.source(mirror.url)))
+    assert len(mirror.seen) == len(FILES) + 1  # the whole answer replaced the part
 
 
 @pytest.mark.parametrize("old", [b"other bytes", b"x" * 10_000])

@@ -113,7 +113,8 @@ def test_interrupt_finishes_the_step_and_says_how_to_resume(
     assert trainer.loss.calls == STEPS + 2
     said = capsys.readouterr().out
     assert f"in epoch 2 after step 2 of {STEPS}" in said
-    assert f'resume="{tmp_path / "run"}"' in said
+    path = tmp_path / "run"
+    assert f'trainer.fit(train, 3, 0.25, resume="{path}", checkpoint="{path}")' in said
     assert trainer.optimizer.state_dict()["settings"][0]["steps"][0] == STEPS + 2
 
 

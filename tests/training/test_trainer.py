@@ -121,6 +121,17 @@ def test_held_out_fraction() -> None:
     assert history[-1]["val_loss"] < history[0]["val_loss"]
 
 
+def test_evaluation_is_of_the_same_batches_each_time() -> None:
+    """Also with a loader that shuffles and draws: a resumed run must see what the first one saw."""
+    trainer = runs.trainer(NUMPY)
+    loader = DataLoader(runs.dataset(), 8, shuffle=True, transform=trainer.transform)
+    first = trainer.evaluate(loader)
+    assert trainer.evaluate(loader) == first
+    assert loader.epoch == 0
+    fresh = DataLoader(runs.dataset(), 8, shuffle=True, transform=trainer.transform)
+    assert_same(trainer.predict(fresh).numpy(), trainer.predict(loader).numpy())
+
+
 def test_evaluation_is_not_augmented() -> None:
     trainer = line(transform=RandomFlip(1.0))
     trainer.model = nn.Identity()
