@@ -109,14 +109,19 @@ def _rows(function: Callable[..., list[float]], axis: int, *arrays: np.ndarray) 
 
 def softmax(x: np.ndarray, axis: int) -> np.ndarray:
     def row(v: list[float]) -> list[float]:
-        z = _logsumexp(v)
-        return [math.exp(a - z) for a in v]
+        powers = [math.exp(a - max(v)) for a in v]
+        return [p / math.fsum(powers) for p in powers]
 
     return _rows(row, axis, x)
 
 
 def log_softmax(x: np.ndarray, axis: int) -> np.ndarray:
-    return _rows(lambda v: [a - _logsumexp(v) for a in v], axis, x)
+    def row(v: list[float]) -> list[float]:
+        # Not a - logsumexp(v), which would round at the size of the largest element.
+        log_total = math.log(math.fsum(math.exp(a - max(v)) for a in v))
+        return [a - max(v) - log_total for a in v]
+
+    return _rows(row, axis, x)
 
 
 def softmax_grad(grad: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
