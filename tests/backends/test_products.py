@@ -48,7 +48,7 @@ def test_matmul_agrees_with_oracle(backend, case):
 
 
 # Sides around vector widths, block sizes and the sizes at which work is shared between threads.
-SIZES = ((1, 300, 1), (17, 33, 65), (128, 784, 10), (257, 129, 31), (64, 64, 64), (2, 2000, 3))
+SIZES = ((1, 300, 1), (17, 33, 65), (128, 784, 10), (257, 129, 31), (2, 2000, 3), (300, 260, 230))
 
 
 @covers("matmul", "linear")
