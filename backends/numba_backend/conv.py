@@ -43,30 +43,38 @@ def forward(x: Array, weight: Array, bias: Array, y: Array, stride: Pair, paddin
             fill_columns(x, g * channels, channels, kernel_size, stride, padding, dilation, size,
                          t * tile, cols, 0)  # fmt: skip
             gemm(matrix[g * outs : (g + 1) * outs], False, cols, False, result, scale)
-            put_rows(result, y, g * outs, t * tile, size[1], bias)
+            put_rows(result, y, g * outs, t * tile, bias)
 
 
 @kernel()
 def input_grad(grad: Array, weight: Array, x_grad: Array, stride: Pair, padding: Pair,
-               dilation: Pair, groups: int, parts: int, tile: int) -> None:  # fmt: skip
-    """x_grad = the columns weight' @ grad, added to where they were taken; samples per task."""
+               dilation: Pair, groups: int, parts: int, blocks: int,
+               tile: int) -> None:  # fmt: skip
+    """x_grad = the columns weight' @ grad, added to where they were taken.
+
+    A task is some samples (one of `parts`) and some channels of each group (one of `blocks`).
+    """
     outs, channels = weight.shape[0] // groups, weight.shape[1]
     kernel_size, size = (weight.shape[2], weight.shape[3]), (grad.shape[2], grad.shape[3])
-    matrix = weight.reshape(weight.shape[0], -1)
+    taps = kernel_size[0] * kernel_size[1]
     samples = grad.shape[0]
-    for part in prange(parts):
+    for task in prange(parts * blocks):
+        part, block = task // blocks, task % blocks
+        first, last = block * channels // blocks, (block + 1) * channels // blocks
+        matrix = weight.reshape(weight.shape[0], -1)[:, first * taps : last * taps]
         scale = np.array([1, 0], grad.dtype)
         start, stop = part * samples // parts, (part + 1) * samples // parts
-        x_grad[start:stop] = 0
+        for g in range(groups):
+            x_grad[start:stop, g * channels + first : g * channels + last] = 0
         for row in range(start * size[0], stop * size[0], tile):
             width = min(tile, stop * size[0] - row) * size[1]
-            cols = np.empty((matrix.shape[1], width), grad.dtype)
-            block = np.empty((outs, width), grad.dtype)
+            cols = np.empty(((last - first) * taps, width), grad.dtype)
+            rows = np.empty((outs, width), grad.dtype)
             for g in range(groups):
-                take_rows(grad, g * outs, row, size[1], block)
-                gemm(matrix[g * outs : (g + 1) * outs], True, block, False, cols, scale)
-                add_columns(cols, x_grad, g * channels, channels, kernel_size, stride, padding,
-                            dilation, size, row)  # fmt: skip
+                take_rows(grad, g * outs, row, rows)
+                gemm(matrix[g * outs : (g + 1) * outs], True, rows, False, cols, scale)
+                add_columns(cols, x_grad, g * channels + first, last - first, kernel_size, stride,
+                            padding, dilation, size, row)  # fmt: skip
 
 
 @kernel()
@@ -90,7 +98,7 @@ def weight_grad(grad: Array, x: Array, partial: Array, stride: Pair, padding: Pa
             for g in range(groups):
                 fill_columns(x, g * channels + first, last - first, kernel_size, stride, padding,
                              dilation, size, row, cols, 0)  # fmt: skip
-                take_rows(grad, g * outs, row, size[1], rows)
+                take_rows(grad, g * outs, row, rows)
                 gemm(rows, False, cols, True, matrix[g * outs : (g + 1) * outs], scale)
             scale[1] = 1  # from the second tile on, add
 
@@ -141,11 +149,13 @@ class Conv(NumpyBackend):
             return super().conv2d_input_grad(grad, weight, shape, stride, padding, dilation, groups)
         depth = math.prod(weight.shape[1:])
         parts = min(shape[0], PARTS)
+        blocks = min(weight.shape[1], -(-PARTS // parts))
         tile = tile_rows(depth, shape[0] * grad.shape[2], grad.shape[3])
         with BLAS:
             input_grad.sized(grad.size * depth, PARALLEL_FROM)(
-                plain(grad), plain(weight), x_grad, stride, padding, dilation, groups, parts, tile
-            )
+                plain(grad), plain(weight), x_grad,
+                stride, padding, dilation, groups, parts, blocks, tile,
+            )  # fmt: skip
         return x_grad
 
     def conv2d_weight_grad(

@@ -6,8 +6,11 @@ a tile of rows at a time, so that its columns stay in the cache whatever the ima
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..interface import Array, Pair
 from .jit import helper
+from .runs import add_run, copy_run
 
 
 @helper
@@ -17,6 +20,15 @@ def reach(shift: int, step: int, size: int, count: int) -> Pair:
     high = 0 if shift >= size else (size - 1 - shift) // step + 1
     low = min(low, count)
     return low, max(low, min(high, count))
+
+
+@helper
+def reaches(taps: int, step: int, dilation: int, padding: int, size: int, count: int) -> Array:
+    """`reach` for every tap of a line, (taps, 2)."""
+    ranges = np.empty((taps, 2), np.int64)
+    for j in range(taps):
+        ranges[j] = reach(j * dilation - padding, step, size, count)
+    return ranges
 
 
 @helper
@@ -30,34 +42,36 @@ def fill_columns(x: Array, channel: int, channels: int, kernel: Pair, stride: Pa
     """
     height, width = x.shape[2], x.shape[3]
     lines, length = out_size
-    rows = cols.shape[1] // length
-    step = stride[1]
+    size = cols.shape[1]
+    ranges = reaches(kernel[1], stride[1], dilation[1], padding[1], width, length)
+    elements = x.reshape(-1)
     for c in range(channels):
         for i in range(kernel[0]):
-            for j in range(kernel[1]):
-                tap = cols[(c * kernel[0] + i) * kernel[1] + j]
-                shift = j * dilation[1] - padding[1]
-                low, high = reach(shift, step, width, length)
-                n, line = row // lines, row % lines
-                for r in range(rows):
-                    out = tap[r * length : (r + 1) * length]
-                    h = line * stride[0] + i * dilation[0] - padding[0]
-                    if h < 0 or h >= height:
-                        out[:] = value
-                    else:
-                        out[:low] = value
-                        out[high:] = value
-                        inner = out[low:high]
-                        source = x[n, channel + c, h, low * step + shift :]
-                        if step == 1:  # apart, so that it becomes a vector copy
-                            for w in range(inner.size):
-                                inner[w] = source[w]
+            tap = (c * kernel[0] + i) * kernel[1]
+            n, line = row // lines, row % lines
+            for at in range(0, size, length):
+                h = line * stride[0] + i * dilation[0] - padding[0]
+                if h < 0 or h >= height:
+                    cols[tap : tap + kernel[1], at : at + length] = value
+                else:
+                    start = ((n * x.shape[1] + channel + c) * height + h) * width - padding[1]
+                    for j in range(kernel[1]):
+                        low, high = ranges[j]
+                        first = start + j * dilation[1] + low * stride[1]
+                        if low > 0:
+                            cols[tap + j, at : at + low] = value
+                        if high < length:
+                            cols[tap + j, at + high : at + length] = value
+                        if stride[1] == 1:
+                            copy_run(cols, (tap + j) * size + at + low, x, first, high - low)
                         else:
-                            for w in range(inner.size):
-                                inner[w] = source[w * step]
-                    line += 1
-                    if line == lines:
-                        n, line = n + 1, 0
+                            out = cols[tap + j, at + low : at + high]
+                            source = elements[first:]
+                            for w in range(out.size):
+                                out[w] = source[w * stride[1]]
+                line += 1
+                if line == lines:
+                    n, line = n + 1, 0
 
 
 @helper
@@ -66,65 +80,59 @@ def add_columns(cols: Array, x: Array, channel: int, channels: int, kernel: Pair
     """Add columns to the places of x that `fill_columns` takes them from."""
     height, width = x.shape[2], x.shape[3]
     lines, length = out_size
-    rows = cols.shape[1] // length
-    step = stride[1]
+    size = cols.shape[1]
+    elements = x.reshape(-1)
     for c in range(channels):
         for i in range(kernel[0]):
-            for j in range(kernel[1]):
-                tap = cols[(c * kernel[0] + i) * kernel[1] + j]
+            for j in range(kernel[1]):  # outside the rows: a run should not meet the one before it
+                tap = (c * kernel[0] + i) * kernel[1] + j
                 shift = j * dilation[1] - padding[1]
-                low, high = reach(shift, step, width, length)
+                low, high = reach(shift, stride[1], width, length)
                 n, line = row // lines, row % lines
-                for r in range(rows):
+                for at in range(0, size, length):
                     h = line * stride[0] + i * dilation[0] - padding[0]
                     if 0 <= h < height:
-                        inner = tap[r * length + low : r * length + high]
-                        target = x[n, channel + c, h, low * step + shift :]
-                        if step == 1:
-                            for w in range(inner.size):
-                                target[w] += inner[w]
+                        first = ((n * x.shape[1] + channel + c) * height + h) * width
+                        first += low * stride[1] + shift
+                        if stride[1] == 1:
+                            add_run(x, first, cols, tap * size + at + low, high - low)
                         else:
-                            for w in range(inner.size):
-                                target[w * step] += inner[w]
+                            source = cols[tap, at + low : at + high]
+                            out = elements[first:]
+                            for w in range(source.size):
+                                out[w * stride[1]] += source[w]
                     line += 1
                     if line == lines:
                         n, line = n + 1, 0
 
 
 @helper
-def take_rows(y: Array, channel: int, row: int, length: int, tile: Array) -> None:
+def take_rows(y: Array, channel: int, row: int, tile: Array) -> None:
     """tile[o, (r, w)] = y[n, channel + o, line, w] for the output rows from `row` on."""
-    lines = y.shape[2]
+    channels, lines, length = y.shape[1:]
+    size = tile.shape[1]
     for o in range(tile.shape[0]):
-        n, line = row // lines, row % lines
-        out = tile[o]
-        for r in range(tile.shape[1] // length):
-            source = y[n, channel + o, line]
-            target = out[r * length : (r + 1) * length]
-            for w in range(length):
-                target[w] = source[w]
-            line += 1
-            if line == lines:
-                n, line = n + 1, 0
+        n, line, at = row // lines, row % lines, 0
+        while at < size:  # the lines of one sample lie side by side
+            count = min((lines - line) * length, size - at)
+            start = ((n * channels + channel + o) * lines + line) * length
+            copy_run(tile, o * size + at, y, start, count)
+            n, line, at = n + 1, 0, at + count
 
 
 @helper
-def put_rows(tile: Array, y: Array, channel: int, row: int, length: int, bias: Array) -> None:
+def put_rows(tile: Array, y: Array, channel: int, row: int, bias: Array) -> None:
     """The reverse of `take_rows`, adding bias (O,) unless it is empty."""
-    lines = y.shape[2]
+    channels, lines, length = y.shape[1:]
+    size = tile.shape[1]
+    elements = y.reshape(-1)
     for o in range(tile.shape[0]):
-        n, line = row // lines, row % lines
-        source = tile[o]
-        for r in range(tile.shape[1] // length):
-            inner = source[r * length : (r + 1) * length]
-            target = y[n, channel + o, line]
-            if bias.size:
-                b = bias[channel + o]
-                for w in range(length):
-                    target[w] = inner[w] + b
-            else:
-                for w in range(length):
-                    target[w] = inner[w]
-            line += 1
-            if line == lines:
-                n, line = n + 1, 0
+        n, line, at = row // lines, row % lines, 0
+        while at < size:
+            count = min((lines - line) * length, size - at)
+            start = ((n * channels + channel + o) * lines + line) * length
+            source, target = tile[o, at : at + count], elements[start : start + count]
+            b = bias[channel + o] if bias.size else 0
+            for w in range(count):
+                target[w] = source[w] + b
+            n, line, at = n + 1, 0, at + count

@@ -34,7 +34,7 @@ if "NUMBA_THREADING_LAYER" not in os.environ and "NUMBA_THREADING_LAYER_PRIORITY
 
 # Numba recompiles a cached kernel when the file that holds it changes, but not when a helper in
 # another file does. So these files' contents are part of the name a kernel is cached under.
-_SHARED = ("jit.py", "blas.py", "conv_loops.py")
+_SHARED = ("jit.py", "blas.py", "conv_loops.py", "runs.py")
 _VERSION = crc32(b"".join((Path(__file__).parent / name).read_bytes() for name in _SHARED))
 
 
@@ -87,33 +87,46 @@ class Kernel:
     def __init__(self, function: Callable[..., Any], fastmath: Any) -> None:
         self.__doc__ = function.__doc__
         self.name = function.__name__
-        self.serial = _compile(_renamed(function, "serial"), fastmath=fastmath)
+        self._serial = _compile(_renamed(function, "serial"), fastmath=fastmath)
         self._parallel = _compile(_renamed(function, "parallel"), fastmath=fastmath, parallel=True)
 
     def __call__(self, *arguments: Any) -> Any:
         """Run on Numba's threads: one caller at a time where the threading layer cannot do more."""
         if not THREADS.exclusive:
-            return self._parallel(*arguments)
+            return _run(self._parallel, arguments)
         if THREADS.lost:
-            return self._without_threads(*arguments)
+            _warn_of_fork()
+            return self.serial(*arguments)
         with THREADS.lock:
-            result = self._parallel(*arguments)
+            result = _run(self._parallel, arguments)
             THREADS.after_launch()
         return result
+
+    def serial(self, *arguments: Any) -> Any:
+        """Run on the calling thread."""
+        return _run(self._serial, arguments)
 
     def sized(self, work: int, parallel_from: int) -> Callable[..., Any]:
         """The form that pays: parallel if there is enough work to make up for the launch."""
         return self if work >= parallel_from else self.serial
 
-    def _without_threads(self, *arguments: Any) -> Any:
-        warnings.warn(
-            "this process was forked after the Numba backend had started its threads, which do not"
-            " survive a fork: its kernels run on one thread here. Start processes with 'spawn'"
-            " (multiprocessing.set_start_method('spawn')) to have them run on all.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-        return self.serial(*arguments)
+
+def _run(compiled: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Call a compiled function; a cache that cannot be written (any more) costs time, no result."""
+    try:
+        return compiled(*arguments)
+    except OSError:  # from saving what was just compiled; it has not run yet, and now exists
+        return compiled(*arguments)
+
+
+def _warn_of_fork() -> None:
+    warnings.warn(
+        "this process was forked after the Numba backend had started its threads, which do not"
+        " survive a fork: its kernels run on one thread here. Start processes with 'spawn'"
+        " (multiprocessing.set_start_method('spawn')) to have them run on all.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
 
 
 def kernel(*, exact: bool = False) -> Callable[[Callable[..., Any]], Kernel]:
@@ -139,6 +152,15 @@ def kernel(*, exact: bool = False) -> Callable[[Callable[..., Any]], Kernel]:
 def helper(function: F) -> F:
     """Compile a function that kernels call; LLVM builds it into them."""
     return cast("F", numba.njit(error_model="numpy", nogil=True)(function))
+
+
+def inlined(function: F) -> F:
+    """A helper whose text is put in place of the call before compiling, constants and all.
+
+    LLVM vectorises an ordinary helper before it knows the arguments, and a loop with an unknown
+    stride not at all. Compiling takes longer, so this is for a few lines.
+    """
+    return cast("F", numba.njit(inline="always")(function))
 
 
 def set_num_threads(count: int) -> None:

@@ -16,7 +16,7 @@ from .layout import optional, plain, suits
 # rows * columns * depth from which on OpenBLAS starts threads of its own, which would spin beside
 # ours for a tenth of a second. Smaller products are NumPy's.
 LARGE = 1 << 19
-TILE_WORK = 1 << 19  # rows * columns * depth of a tile: a few times what a launch costs
+TILE_WORK = 1 << 20  # rows * columns * depth of a tile: 20 us, some times what a launch costs
 TILE_SIDE = 64  # thinner tiles make BLAS copy more than it multiplies
 ENOUGH = 8  # tiles, from which on they only get smaller than 512 a side
 

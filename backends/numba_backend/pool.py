@@ -12,10 +12,48 @@ from ..numpy_backend import NumpyBackend
 from ..numpy_backend.pool import DENSE
 from ..numpy_backend.windows import framed, out_size
 from .conv_loops import reach
-from .jit import kernel
+from .jit import helper, inlined, kernel
 from .layout import plain, suits
 
 PARALLEL_FROM = 1 << 14  # elements of the image
+SHORT = 8  # elements of an output line
+
+
+@helper
+def beats(v: float, best: float) -> bool:
+    """Whether v is larger, or the first NaN; | and & instead of or and and: nothing to predict."""
+    return (v > best) | ((v != v) & (best == best))
+
+
+@kernel(exact=True)
+def max_pairs(x: Array, y: Array, index: Array) -> None:
+    """Windows of 2 x 2 side by side, the commonest by far; shapes as in `max_forward`."""
+    width = x.shape[2]
+    for p in prange(x.shape[0]):
+        choice = np.empty(y.shape[2], np.int32)  # apart from index, whose width differs from x's
+        for oh in range(y.shape[1]):
+            top, bottom, best = x[p, 2 * oh], x[p, 2 * oh + 1], y[p, oh]
+            for w in range(best.size):
+                m, n = top[2 * w], np.int32(0)
+                a, b, c = top[2 * w + 1], bottom[2 * w], bottom[2 * w + 1]
+                n, m = np.int32(1) if beats(a, m) else n, a if beats(a, m) else m
+                n, m = np.int32(2) if beats(b, m) else n, b if beats(b, m) else m
+                n, m = np.int32(3) if beats(c, m) else n, c if beats(c, m) else m
+                best[w], choice[w] = m, n
+            where = index[p, oh]
+            for w in range(where.size):
+                where[w] = 2 * (oh * width + w) + (choice[w] & 1) + (choice[w] >> 1) * width
+
+
+@inlined
+def keep_best(line: Array, step: int, number: int, best: Array, choice: Array) -> None:
+    """Where line[w * step] beats best[w], or nothing was chosen yet, take it and its number."""
+    tap = np.int32(number)
+    for w in range(best.size):
+        v = line[w * step]
+        wins = beats(v, best[w]) | (choice[w] < 0)
+        best[w] = v if wins else best[w]
+        choice[w] = tap if wins else choice[w]
 
 
 @kernel(exact=True)
@@ -24,24 +62,26 @@ def max_forward(x: Array, y: Array, index: Array, kernel_size: Pair, stride: Pai
     """x (P, H, W) -> y and index (P, OH, OW): the first largest element, or the first NaN."""
     height, width = x.shape[1], x.shape[2]
     for p in prange(x.shape[0]):
+        choice = np.empty(y.shape[2], np.int32)
         for oh in range(y.shape[1]):
-            best, where = y[p, oh], index[p, oh]
-            best[:] = -np.inf
-            where[:] = -1  # nothing yet: a window of -inf still takes its first element
-            for i in range(kernel_size[0]):
-                h = oh * stride[0] + i - padding[0]
-                if h < 0 or h >= height:
-                    continue
+            y[p, oh] = -np.inf
+            choice[:] = -1
+            top = oh * stride[0] - padding[0]
+            for i in range(max(0, -top), min(kernel_size[0], height - top)):
                 for j in range(kernel_size[1]):
-                    low, high = reach(j - padding[1], stride[1], width, best.size)
-                    first = low * stride[1] + j - padding[1]
-                    line, top, position = x[p, h, first:], best[low:high], where[low:high]
-                    first += h * width
-                    for w in range(top.size):
-                        v, b = line[w * stride[1]], top[w]
-                        wins = (v > b) | (position[w] < 0) | ((v != v) & (b == b))
-                        top[w] = v if wins else b
-                        position[w] = first + w * stride[1] if wins else position[w]
+                    low, high = reach(j - padding[1], stride[1], width, choice.size)
+                    line = x[p, top + i, low * stride[1] + j - padding[1] :]
+                    best, chosen = y[p, oh, low:high], choice[low:high]
+                    number = i * kernel_size[1] + j
+                    if stride[1] == 1:  # known strides become vector loads
+                        keep_best(line, 1, number, best, chosen)
+                    elif stride[1] == 2:
+                        keep_best(line, 2, number, best, chosen)
+                    else:
+                        keep_best(line, stride[1], number, best, chosen)
+            for w in range(choice.size):
+                i, j = choice[w] // kernel_size[1], choice[w] % kernel_size[1]
+                index[p, oh, w] = (top + i) * width + w * stride[1] - padding[1] + j
 
 
 @kernel(exact=True)
@@ -54,24 +94,54 @@ def max_backward(grad: Array, index: Array, x_grad: Array) -> None:
             plane[where[w]] += source[w]
 
 
+@inlined
+def add_line(line: Array, step: int, total: Array) -> None:
+    for w in range(total.size):
+        total[w] += line[w * step]
+
+
+@inlined
+def in_order(window: Array) -> float:
+    """The sum, one element after the other."""
+    total = window.dtype.type(0)  # not 0.0, which is a float64
+    for i in range(window.shape[0]):
+        for j in range(window.shape[1]):
+            total += window[i, j]
+    return total
+
+
 @kernel(exact=True)
 def mean_forward(x: Array, y: Array, kernel_size: Pair, stride: Pair, padding: Pair,
                  divisor: Array) -> None:  # fmt: skip
     """x (P, H, W) -> y (P, OH, OW): sums over windows, divided by divisor (OH, OW)."""
     height, width = x.shape[1], x.shape[2]
     for p in prange(x.shape[0]):
+        if y.shape[2] < SHORT:  # lines too short for vectors: window by window
+            for oh in range(y.shape[1]):
+                top = oh * stride[0] - padding[0]
+                for ow in range(y.shape[2]):
+                    left = ow * stride[1] - padding[1]
+                    window = x[p, max(top, 0) : min(top + kernel_size[0], height),
+                               max(left, 0) : min(left + kernel_size[1], width)]  # fmt: skip
+                    y[p, oh, ow] = in_order(window) / divisor[oh, ow]
+            continue
+        y[p] = 0
+        for i in range(kernel_size[0]):
+            for j in range(kernel_size[1]):
+                low, high = reach(j - padding[1], stride[1], width, y.shape[2])
+                for oh in range(y.shape[1]):
+                    h = oh * stride[0] + i - padding[0]
+                    if 0 <= h < height:
+                        total = y[p, oh, low:high]
+                        line = x[p, h, low * stride[1] + j - padding[1] :]
+                        if stride[1] == 1:  # known strides become vector loads
+                            add_line(line, 1, total)
+                        elif stride[1] == 2:
+                            add_line(line, 2, total)
+                        else:
+                            add_line(line, stride[1], total)
         for oh in range(y.shape[1]):
             total, counts = y[p, oh], divisor[oh]
-            total[:] = 0
-            for i in range(kernel_size[0]):
-                h = oh * stride[0] + i - padding[0]
-                if h < 0 or h >= height:
-                    continue
-                for j in range(kernel_size[1]):
-                    low, high = reach(j - padding[1], stride[1], width, total.size)
-                    line, inner = x[p, h, low * stride[1] + j - padding[1] :], total[low:high]
-                    for w in range(inner.size):
-                        inner[w] += line[w * stride[1]]
             for w in range(total.size):
                 total[w] /= counts[w]
 
@@ -112,9 +182,11 @@ class Pool(NumpyBackend):
         if not suits(x, y):
             return super().max_pool2d(x, kernel, stride, padding)
         index = np.empty(y.shape, np.int64)
-        max_forward.sized(x.size, PARALLEL_FROM)(
-            planes(x), planes(y), planes(index), kernel, stride, padding
-        )
+        arrays = planes(x), planes(y), planes(index)
+        if kernel == stride == (2, 2) and padding == (0, 0):
+            max_pairs.sized(x.size, PARALLEL_FROM)(*arrays)
+        else:
+            max_forward.sized(x.size, PARALLEL_FROM)(*arrays, kernel, stride, padding)
         return y, index
 
     def max_pool2d_grad(self, grad: Array, index: Array, shape: Shape) -> Array:
