@@ -266,8 +266,8 @@ LOSSES = {
         nn.KLDivLoss("batchmean", True), lambda x, t: ops.kl_div(x, t, "batchmean", True), False,
     ),
     "BCEWithLogitsLoss": (
-        lambda w: nn.BCEWithLogitsLoss(w, "sum", w),
-        lambda x, t, w: ops.binary_cross_entropy_with_logits(x, t, w, "sum", w),
+        lambda w: nn.BCEWithLogitsLoss(w, "sum", None if w is None else w + 1),
+        lambda x, t, w: ops.binary_cross_entropy_with_logits(x, t, w, "sum", w + 1),
         False,
     ),
     "CrossEntropyLoss": (

@@ -246,6 +246,14 @@ def test_a_graph_from_before_loading_is_refused():
         y.backward()
 
 
+def test_a_graph_from_before_a_conversion_is_refused():
+    net = Net()
+    y = net(minidl.ones((1, 2))).sum()
+    net.double()
+    with pytest.raises(GraphError, match="modified in place"):
+        y.backward()
+
+
 # -- moving -------------------------------------------------------------------------------------
 def test_to_moves_everything_and_keeps_the_parameters(backend, reference):
     net = Net()

@@ -59,6 +59,7 @@ class Products(nn.Module):
     def forward(self, x):
         x = x @ self.weight  # (2, 5) by (5, 7)
         x = ops.einsum("ij,kj->ik", x, minidl.ones((3, 7)))
+        ops.einsum("ij,jk,kl->il", minidl.ones((2, 3)), minidl.ones((3, 4)), minidl.ones((4, 5)))
         self.inner(minidl.zeros((1, 2, 4, 4)))
         self.grouped(minidl.zeros((1, 4, 3, 3)))
         return {"result": x}
@@ -69,7 +70,7 @@ def test_operations_count_for_the_innermost_module():
     model.unused.requires_grad_(False)
     found = nn.summary(model, (2, 5))
     rows = {row.name: row for row in found.rows}
-    assert rows[""].multiply_adds == 2 * 5 * 7 + 2 * 3 * 7
+    assert rows[""].multiply_adds == 2 * 5 * 7 + 2 * 3 * 7 + 2 * (2 * 3 * 4 * 5)
     assert rows[""].parameters == 35
     assert rows[""].output_shape is None
     assert rows["inner"].multiply_adds == 2 * 4 * 4 * 3 * 2 * 2

@@ -57,6 +57,18 @@ def test_the_joint_norm_is_limited(max_norm):
         assert_close(p.grad.numpy(), want, clipped.bound.reshape(g.shape), F32)
 
 
+def test_small_norms():
+    """1e-6 on the norm: a norm of 0 divides nothing, one of that size counts twice."""
+    p = parameter(np.zeros(2, F32))
+    p.grad = minidl.zeros(2)
+    assert optim.clip_grad_norm_(p, 0.0).item() == 0
+    assert p.grad.tolist() == [0, 0]
+    p.grad = minidl.tensor([1e-6, 0.0])
+    optim.clip_grad_norm_(p, 1e-6)
+    half = Approx(1e-6, F32) * (Approx(1e-6, F32) / (Approx(1e-6, F32, 1e-12) + 1e-6))
+    assert_close(p.grad.numpy(), np.array([5e-7, 0.0]), half.bound)
+
+
 def test_other_norms():
     p = parameter(np.zeros(3, F32))
     for norm_type, expected in ((1.0, 7), (math.inf, 4), (2, 5)):
