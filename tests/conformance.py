@@ -7,6 +7,7 @@ nothing from pytest, so that anything that holds a backend can run the collected
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -115,9 +116,22 @@ def call_in_place(
     return [None if natives[i] is None else np.array(backend.to_numpy(natives[i])) for i in changes]
 
 
-def parameter_sets(case: Callable[..., None]) -> Iterator[dict[str, str]]:
-    """The keyword arguments, besides the backend, with which a case is to be run."""
+def parameter_sets(case: Callable[..., None]) -> Iterator[dict[str, Any]]:
+    """The keyword arguments with which a case is to be run, besides the backend (and reference).
+
+    >>> @covers("sum", "mean")
+    ... def case(backend, method): ...
+    >>> list(parameter_sets(case))
+    [{'method': 'sum'}, {'method': 'mean'}]
+    >>> for name in case.methods:
+    ...     CASES[name].remove(case)
+    """
+    axes: list[tuple[str, Any]] = []
     if "method" in inspect.signature(case).parameters:
-        yield from ({"method": method} for method in case.methods)  # type: ignore[attr-defined]
-    else:
-        yield {}
+        axes.append(("method", case.methods))  # type: ignore[attr-defined]
+    for mark in getattr(case, "pytestmark", ()):
+        name, values = mark.args
+        axes.append((name, values))
+    names = [name for name, _ in axes]
+    for values in itertools.product(*(values for _, values in axes)):
+        yield dict(zip(names, values, strict=True))

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, settings
 
 import backends
 from backends import Backend, BackendUnavailable
+from backends.numpy_backend import NumpyBackend
 
 STAND_IN = "cupy-standin"
 
@@ -55,6 +56,10 @@ def _has_gpu() -> bool:
     return False
 
 
+def _has_stand_in() -> bool:
+    return importlib.util.find_spec("tests.cupy_standin") is not None
+
+
 def _required() -> list[str]:
     return _listed("MINIDL_REQUIRE_BACKENDS")
 
@@ -71,7 +76,7 @@ def start(name: str) -> Backend:
     """The backend called name, or BackendUnavailable."""
     if name != STAND_IN:
         return backends.get(name)
-    if importlib.util.find_spec("tests.cupy_standin") is None:
+    if not _has_stand_in():
         raise BackendUnavailable("the stand-in for CuPy, tests/cupy_standin, is not here")
     from tests import cupy_standin
 
@@ -96,9 +101,20 @@ def reference() -> Backend:
     return backends.get("numpy")
 
 
+class _Second(NumpyBackend):
+    name = "second"
+
+
+@pytest.fixture(scope="session")
+def other(backend: Backend) -> Backend:
+    """A second backend, to mix with: NumPy, or beside NumPy itself a twin under another name."""
+    return _Second() if backend.name == "numpy" else backends.get("numpy")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """A green run on the stand-in must not read as a run on a GPU."""
     if "cupy" not in backend_names():
+        stand_in = "" if _has_stand_in() else ", nor is its stand-in"
         terminalreporter.write_line(
-            "CuPy backend: not run on hardware (no GPU here); its Python ran on the stand-in"
+            f"CuPy backend: not run on hardware, for there is no GPU here{stand_in}"
         )

@@ -23,9 +23,9 @@ ULPS = {
     "sin": 4,
     "cos": 4,
     "tanh": 4,
+    "erf": 4,
     "pow": 8,  # exp(b * log(a)) in extended precision; CUDA promises 8 in its older versions
     # Two elementary functions, a division and an addition.
-    "erf": 8,
     "sigmoid": 8,
     "softplus": 8,
     "silu": 8,
@@ -239,3 +239,30 @@ def chi_square_limit(freedom: int) -> float:
     """
     t = -float(np.log(FALSE_ALARM))
     return freedom + 2 * float(np.sqrt(freedom * t)) + 2 * t
+
+
+# Roundings in the longest formula of the tests of operations, each no larger than a rounding of its
+# largest input, result or gradient: their inputs are of size about 1 and well conditioned.
+COMPOSED = 64
+
+
+def composed_bound(dtype: np.dtype | type, *values: np.ndarray) -> float:
+    """The bound of a formula of at most COMPOSED roundings that starts and ends with these values.
+
+    The floor is one: results that cancel to zero keep the roundings of what they came from.
+    """
+    largest = [np.abs(v).max(initial=1) for v in values if np.asarray(v).dtype.kind == "f"]
+    return gamma(COMPOSED, dtype) * float(max(largest, default=1))
+
+
+def difference_bound(
+    coarse: np.ndarray, fine: np.ndarray, magnitude: float, step: float
+) -> np.ndarray:
+    """How far (4 fine - coarse) / 3 may be off, central float64 differences with step and step / 2.
+
+    Richardson's extrapolation removes the error step^2 f''' / 6, of which |fine - coarse| is three
+    quarters; the next term is smaller by about step^2. The function itself, of which magnitude is
+    the size, has COMPOSED roundings, and the difference divides them by step. Source: Nocedal &
+    Wright (2006), "Numerical Optimization", section 8.1.
+    """
+    return np.abs(fine - coarse) + 4 * gamma(COMPOSED, np.float64) * max(magnitude, 1) / step

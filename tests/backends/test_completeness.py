@@ -28,11 +28,17 @@ def test_every_method_has_a_conformance_case(name):
     assert cases, f"the contract's method {name!r} has no case: write one and mark it @covers"
     for case in cases:
         assert name in case.methods
-        parameters = inspect.signature(case).parameters
-        assert "backend" in parameters, f"{case.__name__} covers {name} without a backend to test"
-        assert ("method" in parameters) == ({"method": name} in list(parameter_sets(case))), (
-            f"{case.__name__} is not run for {name}"
-        )
+
+
+@pytest.mark.parametrize("name", contract_methods())
+def test_every_case_runs_on_a_backend_and_nothing_else(name):
+    """So that anything that holds a backend can run it, with the arguments that it announces."""
+    for case in all_cases()[name]:
+        needed = set(inspect.signature(case).parameters) - {"backend", "reference"}
+        announced = list(parameter_sets(case))
+        assert "backend" in inspect.signature(case).parameters
+        assert announced
+        assert all(set(arguments) == needed for arguments in announced), case.__name__
 
 
 def test_a_case_of_an_unknown_method_is_refused():
