@@ -24,7 +24,7 @@ ULPS = {
     "cos": 4,
     "tanh": 4,
     "erf": 4,
-    "pow": 8,  # exp(b * log(a)) in extended precision; CUDA promises 8 in its older versions
+    "pow": 8,  # exp(b * log(a)): the product magnifies what rounding the logarithm does
     # Two elementary functions, a division and an addition.
     "sigmoid": 8,
     "softplus": 8,
