@@ -69,6 +69,14 @@ def test_layers_draw_from_the_generator_they_get():
     assert minidl.default_generator.state == state
 
 
+def test_normal_and_uniform_scale_and_shift_what_the_generator_draws():
+    x = minidl.zeros((3, 5))
+    init.normal_(x, 0.5, 2, Generator(4))
+    assert_same(x.numpy(), Generator(4).normal((3, 5)) * np.float32(2) + np.float32(0.5))
+    init.uniform_(x, -0.5, 1.5, Generator(4))
+    assert_same(x.numpy(), Generator(4).uniform((3, 5)) * np.float32(2) - np.float32(0.5))
+
+
 def test_constants():
     x = minidl.zeros((2, 2), requires_grad=True)
     assert init.ones_(x).tolist() == [[1, 1], [1, 1]]
