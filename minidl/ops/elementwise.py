@@ -468,6 +468,10 @@ def where(condition: Tensor, a: TensorLike, b: TensorLike) -> Tensor:
     Tensor([0., 2.])
     """
     check.tensors("where", condition=condition)
+    if condition.dtype.kind != "b":
+        raise DTypeError(f"where: condition must be bool, got {condition.dtype}; compare: x > 0")
+    if a is None or b is None:
+        raise DTypeError("where: needs tensors or numbers, got None")
     check.broadcast("where", *(x.shape for x in (condition, a, b) if isinstance(x, Tensor)))
     return apply(Where(), condition, a, b)
 
@@ -580,6 +584,7 @@ def erf(x: Tensor) -> Tensor:
     >>> erf(tensor([0.0, 1.0]))
     Tensor([0.    , 0.8427])
     """
+    check.floating("erf", x=x)
     return apply(Erf(), x)
 
 
@@ -590,6 +595,7 @@ def sigmoid(x: Tensor) -> Tensor:
     >>> sigmoid(tensor([0.0, -1000.0]))
     Tensor([0.5, 0. ])
     """
+    check.floating("sigmoid", x=x)
     return apply(Sigmoid(), x)
 
 
@@ -600,6 +606,7 @@ def softplus(x: Tensor) -> Tensor:
     >>> softplus(tensor([0.0, 1000.0]))
     Tensor([6.9315e-01, 1.0000e+03])
     """
+    check.floating("softplus", x=x)
     return apply(Softplus(), x)
 
 
@@ -630,6 +637,7 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
     >>> leaky_relu(tensor([-1.0, 2.0]), 0.1)
     Tensor([-0.1,  2. ])
     """
+    check.floating("leaky_relu", x=x)
     return apply(LeakyRelu(negative_slope), x)
 
 
@@ -642,6 +650,7 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     >>> gelu(tensor([0.0, 1.0]))
     Tensor([0.    , 0.8413])
     """
+    check.floating("gelu", x=x)
     check.choice("gelu", "approximate", approximate, ("none", "tanh"))
     return apply(Gelu(approximate), x)
 
@@ -653,6 +662,7 @@ def silu(x: Tensor) -> Tensor:
     >>> silu(tensor([0.0, 1.0]))
     Tensor([0.    , 0.7311])
     """
+    check.floating("silu", x=x)
     return apply(Silu(), x)
 
 

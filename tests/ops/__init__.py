@@ -1,0 +1,1 @@
+"""Tests of `minidl.ops`, file by file; `cases.py` holds what all of them check."""

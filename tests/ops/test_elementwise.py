@@ -1,0 +1,331 @@
+"""Elementwise operations: values and gradients, the rule at every kink, broadcasting."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minidl
+from minidl import ops
+from minidl.errors import ArgumentError, DTypeError, ShapeError
+from tests.strategies import shapes
+from tests.tolerances import assert_close, assert_same, composed_bound
+
+from .cases import (
+    Case,
+    OperationCases,
+    case,
+    check_definition,
+    check_order,
+    cotangent,
+    covers,
+    eighths,
+    spread,
+)
+
+erf = np.vectorize(math.erf)
+X, POSITIVE = spread(3, 4), spread(3, 4, low=0.2, high=3.0)
+A, B = spread(3, 4, seed=1), spread(4, seed=2)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+UNARY = [
+    case("negative", ops.negative, np.negative, X),
+    case("abs", ops.abs, np.abs, X),
+    case("exp", ops.exp, np.exp, X, order=3),
+    case("log", ops.log, np.log, POSITIVE, order=3),
+    case("sqrt", ops.sqrt, np.sqrt, POSITIVE, order=3),
+    case("sin", ops.sin, np.sin, X, order=3),
+    case("cos", ops.cos, np.cos, X, order=3),
+    case("tanh", ops.tanh, np.tanh, X, order=3),
+    case("erf", ops.erf, erf, X, order=3),
+    case("sigmoid", ops.sigmoid, sigmoid, X, order=3),
+    case("softplus", ops.softplus, lambda x: np.log1p(np.exp(x)), X),
+    case("relu", ops.relu, lambda x: np.maximum(x, 0), X),
+    case("leaky_relu", ops.leaky_relu, lambda x: np.where(x > 0, x, 0.01 * x), X),
+    case(
+        "leaky_relu: 0.25",
+        lambda x: ops.leaky_relu(x, 0.25),
+        lambda x: np.where(x > 0, x, x / 4),
+        X,
+    ),
+    case("gelu", ops.gelu, lambda x: x / 2 * (1 + erf(x / math.sqrt(2))), X, order=3),
+    case(
+        "gelu: tanh",
+        lambda x: ops.gelu(x, "tanh"),
+        lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+        X,
+    ),
+    case("silu", ops.silu, lambda x: x * sigmoid(x), X, order=3),
+    case("clip", lambda x: ops.clip(x, -1.0, 0.5), lambda x: np.clip(x, -1.0, 0.5), X),
+    case("clip: below", lambda x: ops.clip(x, min=-1), lambda x: np.maximum(x, -1), X),
+    case("clip: above", lambda x: ops.clip(x, max=0.5), lambda x: np.minimum(x, 0.5), X),
+    case("clip: open", ops.clip, lambda x: x, X),
+    case("alias", ops.alias, lambda x: x, X),
+    case("clone", ops.clone, lambda x: x, X),
+    case("sign", ops.sign, np.sign, X, order=0),
+    case(
+        "astype: wider and back", lambda x: ops.astype(x.astype("float64"), x.dtype), lambda x: x, X
+    ),
+    case(
+        "astype: int32", lambda x: ops.astype(x, "int32"), lambda x: x.astype(np.int32), X, order=0
+    ),
+]
+
+BINARY = [
+    case("add", ops.add, np.add, A, B),
+    case("subtract", ops.subtract, np.subtract, A, B),
+    case("multiply", ops.multiply, np.multiply, A, B),
+    case("divide", ops.divide, np.divide, A, spread(4, low=0.5, seed=2)),
+    case("pow", ops.pow, np.power, POSITIVE, B),
+    case("pow: of a number", lambda b: ops.pow(3, b), lambda b: np.power(3.0, b), B, order=3),
+    case("pow: cube", lambda a: ops.pow(a, 3), lambda a: a**3, A, order=3),
+    case("pow: square", lambda a: a**2, np.square, A),
+    case("pow: root", lambda a: ops.pow(a, 0.5), np.sqrt, POSITIVE, order=3),
+    case("pow: inverse", lambda a: ops.pow(a, -1), np.reciprocal, POSITIVE),
+    case("pow: first", lambda a: ops.pow(a, 1), lambda a: a, A),
+    case("pow: zeroth", lambda a: ops.pow(a, 0), np.ones_like, A),
+    case("maximum", ops.maximum, np.maximum, A, B),
+    case("minimum", ops.minimum, np.minimum, A, B),
+    case("maximum minimum: numbers", lambda a: ops.maximum(a, 0.5) * ops.minimum(1, a),
+         lambda a: np.maximum(a, 0.5) * np.minimum(1, a), A),
+    case("subtract divide: numbers", lambda a: (1 - a) / 3 + 2 / a,
+         lambda a: (1 - a) / 3 + 2 / a, POSITIVE),
+    case("where", lambda a, b: ops.where(a > b, a * a, b),
+         lambda a, b: np.where(a > b, a * a, b), A, B),
+    case("where: number", lambda a: ops.where(a > 0, a * a, 0.5),
+         lambda a: np.where(a > 0, a * a, 0.5), A),
+    case("multiply: itself", lambda a: a * a * a, lambda a: a**3, A, order=3),
+]  # fmt: skip
+
+
+class TestCases(OperationCases):
+    cases = UNARY + BINARY
+
+
+def kink(function, x, backend, grad=None) -> np.ndarray:
+    """The gradient of function at the points x, starting from grad or ones."""
+    t = minidl.tensor(x, "float32", requires_grad=True, backend=backend)
+    y = function(t)
+    y.backward(
+        minidl.tensor(np.ones(y.shape) if grad is None else grad, "float32", backend=backend)
+    )
+    return t.grad.numpy()
+
+
+NAN, INF = np.nan, np.inf
+
+KINKS = {
+    "relu": (ops.relu, [-0.0, 0.0, NAN, INF, -INF], [0, 0, 1, 1, 0]),
+    "abs": (ops.abs, [-0.0, 0.0, NAN, INF, -INF], [0, 0, NAN, 1, -1]),
+    "leaky_relu": (lambda x: ops.leaky_relu(x, 0.25), [0.0, NAN, INF, -INF], [0.25, 0.25, 1, 0.25]),
+    "clip": (lambda x: ops.clip(x, -1, 1), [-1.0, 1.0, NAN, 2.0, -INF], [1, 1, 1, 0, 0]),
+    "sqrt": (ops.sqrt, [0.0, -1.0, NAN, INF], [INF, NAN, NAN, 0]),
+    "log": (ops.log, [0.0, -0.0, NAN, INF], [INF, -INF, NAN, 0]),
+    "pow 0": (lambda x: x**0, [0.0, NAN, INF], [0, 0, 0]),
+    "pow 1": (lambda x: x**1, [0.0, -2.0, INF], [1, 1, 1]),
+    "pow 2": (lambda x: x**2, [0.0, -3.0, NAN], [0, -6, NAN]),
+    "pow 1/2": (lambda x: x**0.5, [0.0, 4.0, -1.0], [INF, 0.25, NAN]),
+    "pow -1": (lambda x: x**-1, [0.0, 2.0, INF], [-INF, -0.25, 0]),
+    "0 to the x": (lambda x: 0**x, [0.0, 2.0], [0, 0]),
+    "1 to the x": (lambda x: 1**x, [0.0, 2.0], [0, 0]),
+    "-1 to the x": (lambda x: (-1) ** x, [2.0, 3.0], [NAN, NAN]),
+    "divide": (lambda x: 1 / x, [0.0, -0.0, INF], [-INF, -INF, 0]),
+    "maximum of a number": (lambda x: ops.maximum(x, 1), [0.0, 1.0, 2.0, NAN], [0, 0.5, 1, 1]),
+    "minimum of a number": (lambda x: ops.minimum(x, 1), [0.0, 1.0, 2.0, NAN], [1, 0.5, 0, 1]),
+    "sigmoid": (ops.sigmoid, [-INF, INF, NAN, -1000.0], [0, 0, NAN, 0]),
+    "tanh": (ops.tanh, [-INF, INF, NAN], [0, 0, NAN]),
+    "softplus": (ops.softplus, [-INF, INF, NAN, 1000.0], [0, 1, NAN, 1]),
+    "gelu": (ops.gelu, [0.0, -INF, INF, NAN], [0.5, 0, 1, NAN]),
+    "silu": (ops.silu, [0.0, -INF, INF, NAN], [0.5, 0, 1, NAN]),
+    "erf": (ops.erf, [-INF, INF, NAN], [0, 0, NAN]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("function", "x", "expected"), KINKS.values(), ids=KINKS)
+def test_the_rule_at_kinks_and_ends(backend, function, x, expected):
+    assert_same(kink(function, x, backend), np.array(expected, np.float32), signed_zero=False)
+
+
+@pytest.mark.parametrize("name", ["relu", "abs", "leaky_relu", "clip", "maximum of a number"])
+def test_a_second_derivative_at_a_kink_is_zero_not_nan(backend, name):
+    function, points, _ = KINKS[name]
+    finite = [p for p in points if np.isfinite(p)]
+    x = minidl.tensor(finite, "float32", requires_grad=True, backend=backend)
+    (first,) = minidl.grad(function(x * x - 1).sum(), x, create_graph=True)
+    (second,) = minidl.grad(first.sum(), x)
+    assert np.isfinite(second.numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("function", "a", "b", "for_a", "for_b"),
+    [
+        (ops.maximum, [1, 2, 3, NAN, 0], [1, 3, 2, 0, NAN], [0.5, 0, 1, 1, 1], [0.5, 1, 0, 1, 1]),
+        (ops.minimum, [1, 2, 3, NAN, 0], [1, 3, 2, 0, NAN], [0.5, 1, 0, 1, 1], [0.5, 0, 1, 1, 1]),
+        (ops.pow, [0, 0, 2, -2, 0], [0, 2, 0, 3, 1], [0, 0, 0, 12, 1], [0, 0, math.log(2), NAN, 0]),
+        (ops.multiply, [INF, 0], [0, NAN], [0, NAN], [INF, 0]),
+    ],
+    ids=["maximum", "minimum", "pow", "multiply"],
+)
+def test_rules_of_two_tensors(backend, function, a, b, for_a, for_b):
+    xs = [minidl.tensor(v, "float64", requires_grad=True, backend=backend) for v in (a, b)]
+    function(*xs).sum().backward()
+    for x, expected in zip(xs, (for_a, for_b), strict=True):
+        expected = np.array(expected, np.float64)
+        finite = np.nan_to_num(expected, posinf=0, neginf=0)
+        assert_close(x.grad.numpy(), expected, composed_bound(np.float64, finite))
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_where_lets_no_nan_through_from_the_branch_not_taken(backend, create_graph):
+    x = minidl.tensor([0.0, 4.0], requires_grad=True, backend=backend)
+    y = ops.where(x > 0, ops.where(x > 0, x, 1.0).sqrt(), 0.0).sum()
+    (slope,) = minidl.grad(y, x, create_graph=create_graph)
+    assert_same(slope.numpy(), np.array([0, 0.25], np.float32))
+
+
+def test_extreme_arguments_do_not_overflow(backend):
+    x = minidl.tensor([-1e30, -100.0, 100.0, 1e30], requires_grad=True, backend=backend)
+    for function in (ops.sigmoid, ops.softplus, ops.tanh, ops.silu, ops.gelu, ops.erf, ops.relu):
+        y = function(x)
+        (slope,) = minidl.grad(y.sum(), x)
+        assert np.isfinite(y.numpy()).all()
+        assert np.isfinite(slope.numpy()).all()
+
+
+BROADCASTING = {
+    "add": (ops.add, np.add),
+    "subtract": (ops.subtract, np.subtract),
+    "multiply": (ops.multiply, np.multiply),
+    "divide": (ops.divide, np.divide),
+    "pow": (ops.pow, np.power),
+    "maximum": (ops.maximum, np.maximum),
+    "minimum": (ops.minimum, np.minimum),
+}
+
+
+@st.composite
+def two_shapes(draw) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes that broadcast: axes of length 1 and leading axes left out, on either side."""
+    full = draw(shapes(max_dims=3, max_side=3))
+    found = []
+    for _ in range(2):
+        kept = tuple(n if draw(st.booleans()) else 1 for n in full)
+        found.append(kept[draw(st.integers(0, len(kept))) :])
+    return found[0], found[1]
+
+
+def repeated_sum(grad: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """grad added up over every axis along which an array of that shape was repeated."""
+    padded = (1,) * (grad.ndim - len(shape)) + shape
+    axes = tuple(i for i, n in enumerate(padded) if n == 1)
+    return grad.sum(axis=axes, keepdims=True).reshape(shape)
+
+
+@pytest.mark.parametrize("name", BROADCASTING)
+@given(pair=two_shapes())
+def test_gradients_add_up_over_repetitions(backend, name, pair):
+    """The gradient of a repeated operand is that of its full copy, summed over the copies."""
+    function, _ = BROADCASTING[name]
+    full = np.broadcast_shapes(*pair)
+    arrays = [spread(*s, low=0.25, seed=i) for i, s in enumerate(pair)]
+    small = [minidl.tensor(a, requires_grad=True, backend=backend) for a in arrays]
+    copies = [np.broadcast_to(a, full).copy() for a in arrays]
+    large = [minidl.tensor(a, requires_grad=True, backend=backend) for a in copies]
+    for xs in (small, large):
+        y = function(*xs)
+        y.backward(cotangent(y))
+    for a, b in zip(small, large, strict=True):
+        expected = repeated_sum(b.grad.numpy(), a.shape)
+        bound = composed_bound(np.float64, np.abs(b.grad.numpy()).sum())
+        assert_close(a.grad.numpy(), expected, bound, np.float64)
+
+
+@pytest.mark.parametrize("name", BROADCASTING)
+@given(pair=two_shapes())
+def test_gradients_of_repeated_operands_are_differentiated_again(backend, name, pair):
+    function, formula = BROADCASTING[name]
+    arrays = [spread(*s, low=0.5, seed=i) for i, s in enumerate(pair)]
+    xs = [minidl.tensor(a, requires_grad=True, backend=backend) for a in arrays]
+    expected = formula(*arrays)
+    assert_close(function(*xs).numpy(), expected, composed_bound(np.float64, *arrays, expected))
+    if expected.size <= 9:
+        check_order(function, xs, [0, 1], 2)
+
+
+FUSED = {"gelu": ops.gelu, "gelu tanh": lambda x: ops.gelu(x, "tanh"), "silu": ops.silu}
+
+
+@pytest.mark.parametrize("function", FUSED.values(), ids=FUSED)
+def test_the_definition_is_the_kernel(backend, function):
+    check_definition(backend, Case("", function, None, (spread(5, 7, low=-6, high=6),)))
+
+
+@covers("relu_grad")
+def test_relu_grad(backend):
+    grad, y = spread(3, 4), np.maximum(spread(3, 4, seed=3), 0)
+    t = [minidl.from_numpy(a, backend=backend) for a in (grad, y)]
+    expected = np.where(y > 0, grad, 0)
+    assert_same(ops.relu_grad(*t).numpy(), expected, signed_zero=False)
+    assert_same(backend.to_numpy(backend.relu_grad(*(a.data for a in t))), expected, False)
+
+
+@covers("to_backend")
+def test_to_backend(backend, other):
+    x = minidl.tensor(eighths(2, 3), requires_grad=True, backend=backend)
+    y = ops.to_backend(x, other)
+    assert y.backend is other
+    assert_same(y.numpy(), x.numpy())
+    y.backward(minidl.tensor(spread(2, 3), backend=other))
+    assert_same(x.grad.numpy(), spread(2, 3))
+
+
+def test_astype_passes_the_gradient_back_in_the_first_dtype(backend):
+    x = minidl.tensor([1.0, 2.0], requires_grad=True, backend=backend)
+    (x.astype("float64") * 3).sum().backward()
+    assert_same(x.grad.numpy(), np.array([3, 3], np.float32))
+    assert not x.astype("int64").requires_grad
+    with pytest.raises(DTypeError, match="float16"):
+        x.astype("float16")
+
+
+def test_bad_arguments(backend):
+    x = minidl.ones(2, backend=backend)
+    with pytest.raises(ArgumentError, match=r"gelu: approximate.*none, tanh.*'fast'"):
+        ops.gelu(x, "fast")
+    with pytest.raises(DTypeError, match="where: condition"):
+        ops.where([True, False], x, 0.0)
+    with pytest.raises(DTypeError, match=r"where: condition.*float32"):
+        ops.where(x, x, 0.0)
+    with pytest.raises(DTypeError, match="None"):
+        ops.where(x > 0, None, x)
+    with pytest.raises(ShapeError, match=r"where: shapes \(2,\) and \(3,\)"):
+        ops.where(x > 0, minidl.ones(3, backend=backend), 0.0)
+
+
+UNARY_NAMES = [
+    "abs", "alias", "clip", "clone", "cos", "erf", "exp", "gelu", "leaky_relu", "log", "negative",
+    "relu", "sigmoid", "sign", "silu", "sin", "softplus", "sqrt", "tanh",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNARY_NAMES)
+@pytest.mark.parametrize("foreign", [[1.0], np.ones(1), 1.0, None], ids=lambda v: type(v).__name__)
+def test_what_is_no_tensor_is_refused(name, foreign):
+    with pytest.raises(DTypeError, match=r"(?i)expected a Tensor|must be a Tensor"):
+        getattr(ops, name)(foreign)
+
+
+@pytest.mark.parametrize("name", ["gelu", "silu", "sigmoid", "softplus", "erf", "leaky_relu"])
+def test_smooth_functions_of_integers(backend, name):
+    """Either refused by name or computed in floats: never integers that lost their fraction."""
+    x = minidl.tensor([-2, 0, 2], backend=backend)
+    with pytest.raises(DTypeError, match=rf"{name}: x must be floating.*int64"):
+        getattr(ops, name)(x)
