@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..data import DataLoader
+from ..data.loader import Batch
 from ..errors import NonFiniteError
 from .callbacks import Callback
 from .history import History, Row
@@ -22,7 +23,9 @@ from .state import save_training
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-READ_EVERY = 50  # steps between two looks at the loss, for which a GPU is waited for
+# How often the loss is looked at, for which a GPU is waited for: whichever comes first.
+READ_STEPS = 50
+READ_SECONDS = 0.5
 
 
 class Run:
@@ -89,33 +92,42 @@ class Run:
                 self.save(self.checkpoint)
 
     def _epoch(self, interrupt: Interrupt) -> Row | None:
-        """The rest of an epoch and its validation; None if it was interrupted before its last
-        step.
-        """
+        """The rest of an epoch and its validation; None if interrupted before its last step."""
         start = time.perf_counter()
         batches = iter(self.loader)
         place = self.loader.state_dict()
-        first, size = place["batch"], self.loader.batch_size
+        size = self.loader.batch_size
         samples = min(len(self.loader) * size, len(self.loader.dataset))
-        bar = Progress(self.progress, len(self.history) + 1, self.epochs, samples, first * size)
-        with bar:
-            for step, given in enumerate(batches, first + 1):
-                batch = self.trainer.here(given)
-                self._count(batch, *self.trainer.step(batch))
-                bar.advance(len(batch[-1]))
-                last = step == len(self.loader)
-                stop = interrupt.requested and not last
-                if step % READ_EVERY == 0 or last or stop:
-                    self._read(place["epoch"], step)
-                    bar.show({name: mean.compute() for name, mean in self.means.items()})
-                if stop:
-                    self.elapsed += time.perf_counter() - start
-                    return None
-            seconds = self.elapsed + time.perf_counter() - start
-            row = self._row(samples, seconds)
+        title = f"epoch {len(self.history) + 1}/{self.epochs}"
+        with Progress(self.progress, title, samples, place["batch"] * size) as bar:
+            whole = self._steps(batches, place, bar, interrupt)
+            self.elapsed += time.perf_counter() - start
+            if not whole:
+                return None
+            row = self._row(samples)
             bar.finish(row)
         self.means, self.elapsed = self._no_means(), 0.0
         return row
+
+    def _steps(
+        self, batches: Iterator[Batch], place: dict[str, Any], bar: Progress, interrupt: Interrupt
+    ) -> bool:
+        """Train on batches, the first of which has its place in the epoch; whether all were."""
+        read = time.perf_counter()
+        for step, given in enumerate(batches, place["batch"] + 1):
+            batch = self.trainer.here(given)
+            self._count(batch, *self.trainer.step(batch))
+            bar.advance(len(batch[-1]))
+            now, last = time.perf_counter(), step == len(self.loader)
+            due = step % READ_STEPS == 0 or now - read > READ_SECONDS
+            stop = interrupt.requested and not last  # looked at once: it may change at any time
+            if due or last or stop:
+                self._read(place["epoch"], step)
+                bar.show({name: mean.compute() for name, mean in self.means.items()})
+                read = now
+            if stop:
+                return False
+        return True
 
     def _count(self, batch: Any, loss: Any, output: Any) -> None:
         samples = len(batch[-1])
@@ -123,13 +135,17 @@ class Run:
         for name, metric in self.trainer.metrics.items():
             self.means[name].update(metric(output, batch[-1]), samples)
 
-    def _row(self, samples: int, seconds: float) -> Row:
+    def _row(self, samples: int) -> Row:
         row: Row = {"epoch": len(self.history) + 1}
         row |= {name: mean.compute() for name, mean in self.means.items()}
         if self.validation is not None:
             found = self.trainer.evaluate(self.validation)
             row |= {f"val_{name}": value for name, value in found.items()}
-        return row | {"lr": self.trainer.lr, "seconds": seconds, "samples_per_s": samples / seconds}
+        return row | {
+            "lr": self.trainer.lr,
+            "seconds": self.elapsed,
+            "samples_per_s": samples / self.elapsed,
+        }
 
     # -- a loss that is no number ---------------------------------------------------------------
     def _read(self, loader_epoch: int, step: int) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees of a running epoch: a bar on a terminal, one line anywhere else."""
+"""What a person sees of a running epoch: a bar on a terminal, and one line when it is done."""
 
 from __future__ import annotations
 
@@ -12,22 +12,27 @@ Mode = bool | str
 
 
 class Progress:
-    """One epoch's bar with samples per second, on standard error.
+    """One epoch's bar on standard error, and its line on standard output.
 
-    mode True: a bar on a terminal, else one line per epoch on standard output, so that a log stays
-    readable; "bar": a bar in any case; False: nothing.
+    mode True: the bar only where standard error is a terminal, so that a log stays readable;
+    "bar": the bar in any case; False: nothing at all.
     """
 
-    def __init__(self, mode: Mode, epoch: int, epochs: int, samples: int, done: int = 0) -> None:
-        self._title = f"epoch {epoch}/{epochs}"
+    def __init__(self, mode: Mode, title: str, samples: int, done: int = 0) -> None:
+        self._title = title
         self._bar: Any = None
         terminal = sys.stderr is not None and sys.stderr.isatty()
-        self._line = mode is True and not terminal
+        self._line = mode is not False
         if mode == "bar" or (mode is True and terminal):
             from tqdm import tqdm
 
             self._bar = tqdm(
-                total=samples, initial=done, desc=self._title, unit=" samples", unit_scale=True
+                desc=self._title,
+                total=samples,
+                initial=done,
+                unit=" samples",
+                unit_scale=True,
+                leave=False,  # the line of `finish` takes its place
             )
 
     def __enter__(self) -> Progress:
@@ -53,11 +58,11 @@ class Progress:
             self._bar.set_postfix_str(_text(numbers), refresh=False)
 
     def finish(self, row: Row) -> None:
-        """The numbers of the whole epoch."""
+        """The numbers of the whole epoch, on a line that stays."""
         numbers = {k: v for k, v in row.items() if k not in ("epoch", "seconds", "samples_per_s")}
         if self._bar is not None:
-            self._bar.set_postfix_str(_text(numbers), refresh=True)
-        elif self._line:
+            self._bar.close()
+        if self._line:
             rate = f"{shown(row['seconds'])} s, {shown(row['samples_per_s'])} samples/s"
             print(f"{self._title}: {_text(numbers)} ({rate})", flush=True)
 

@@ -96,7 +96,7 @@ class Trainer:
         raises KeyboardInterrupt. With resume=path, the same trainer and the same data, training
         goes on to the same weights, bit for bit, as without the interruption.
 
-        The loss stays on the device and is read every 50 steps.
+        The loss stays on the device and is read every 50 steps, or twice a second.
         Raises: NonFiniteError if the loss becomes NaN or infinite; CheckpointError, ArgumentError,
         DataError.
         """
@@ -213,7 +213,7 @@ def _free(path: Path) -> Path:
 
 
 def _call(epochs: int, validation: Any, log: str | Path | None) -> str:
-    """The arguments of fit as a person would write them; data are called by the parameter's name."""
+    """The arguments of fit as a person writes them; data are called by the parameter's name."""
     parts = ["train", str(epochs)]
     if validation is not None:
         parts.append(str(validation) if isinstance(validation, float) else "validation")

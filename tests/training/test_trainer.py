@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tqdm
 
 import minidl
 from backends import Backend
@@ -228,11 +230,25 @@ def test_a_terminal_gets_a_bar(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    line().fit(points(), 1)
+    monkeypatch.setenv("COLUMNS", "120")
+    line(batch_size=8).fit(points(), 1)
     captured = capsys.readouterr()
-    assert captured.out == ""
-    for part in ("epoch 1/1: 100%", "loss ", "samples/s"):
+    assert captured.out.startswith("epoch 1/1: loss ")
+    for part in ("epoch 1/1:   0%|", "0.00/32.0"):
         assert part in captured.err
+    assert captured.err.endswith("\r")  # the bar is gone again
+
+
+def test_the_bar_has_numbers_and_rate(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr("tqdm.tqdm", functools.partial(tqdm.tqdm, mininterval=0))
+    monkeypatch.setattr("minidl.training.loop.READ_STEPS", 1)
+    line(batch_size=8).fit(points(), 1, progress="bar")
+    bars = capsys.readouterr().err
+    for part in ("24.0/32.0", "samples/s", "loss "):
+        assert part in bars
 
 
 def test_history_prints_as_a_table() -> None:
