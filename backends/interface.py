@@ -30,6 +30,9 @@ class Backend(ABC):
 
     name: str = "?"
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
+        return self  # the one instance: copies of what lives on it live on it too
+
     # -- arrays ---------------------------------------------------------------------------------
     @abstractmethod
     def asarray(self, x: Any, dtype: DType | None = None) -> Array:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
 import minidl
-from minidl import nn
+from minidl import nn, optim
 from minidl.errors import ArgumentError, CheckpointError, DTypeError, GraphError
 from tests.strategies import fill
 from tests.tolerances import assert_same
@@ -285,6 +287,25 @@ def test_astype_converts_what_is_floating():
     assert weight.grad is None
     with pytest.raises(DTypeError, match="int8"):
         net.astype("int8")
+
+
+def test_a_deep_copy_is_independent_and_stays_where_it_is(backend):
+    net = Net()
+    optimizer = optim.SGD(net.parameters(), lr=0.5)
+    net.gain.constraint = mask = [1]
+    twin = copy.deepcopy(net)
+    assert twin.gain.constraint == mask
+    assert {x.backend for x in twin.parameters()} == {backend}
+    for name, x in net.state_dict().items():
+        assert_same(twin.state_dict()[name].numpy(), x.numpy())
+    net.gain.constraint = None
+    (net.gain * 2).sum().backward()
+    before = twin.gain.numpy().copy()
+    optimizer.step()
+    assert net.gain.numpy() != before
+    assert_same(twin.gain.numpy(), before)
+    twin(minidl.ones((1, 2))).sum().backward()
+    assert twin.gain.grad is not None
 
 
 # -- showing ------------------------------------------------------------------------------------
