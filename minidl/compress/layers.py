@@ -21,7 +21,7 @@ from backends import Array, Backend
 from ..engine.apply import apply
 from ..engine.creation import tensor
 from ..engine.dtypes import float32, int32
-from ..engine.function import Function
+from ..engine.function import Function, Version
 from ..engine.graph import mismatch
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, DTypeError, GraphError, ShapeError
@@ -155,7 +155,7 @@ class QuantLayer(Module):
         for name, i, dtype in (("input_scale", 0, float32), ("input_zero_point", 1, int32)):
             value = None if found is None else tensor(found[i], dtype, backend=codes.backend)
             self.register_buffer(name, value)
-        self._ready: tuple[Any, Constants] | None = None
+        self._ready: tuple[Version, int, Constants] | None = None
 
     @property
     def qweight(self) -> QTensor:
@@ -168,11 +168,15 @@ class QuantLayer(Module):
 
     @property
     def constants(self) -> Constants:
-        """The constants of the forward pass; computed anew after the buffers moved or changed."""
-        key = (self.weight.backend, self.weight.version.count)
-        if self._ready is None or self._ready[0] != key:
-            self._ready = key, self._prepare()
-        return self._ready[1]
+        """The constants of the forward pass; computed anew after the buffers moved or changed.
+
+        Both count as a change of the weight's version; a clone has a Version object of its own.
+        """
+        version = self.weight.version
+        ready = self._ready
+        if ready is None or ready[0] is not version or ready[1] != version.count:
+            ready = self._ready = version, version.count, self._prepare()
+        return ready[2]
 
     def _prepare(self) -> Constants:
         weight, backend = self.weight, self.weight.backend

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import minidl
 from minidl import nn
-from minidl.compress import QuantConv2d, QuantLinear
+from minidl.compress import QuantConv2d, QuantLinear, clone
 from minidl.compress.layers import LONGEST_SUM
 from minidl.compress.qtensor import AFFINE, AFFINE_INT8, SYMMETRIC
 from minidl.errors import ArgumentError, BackendMismatch, DTypeError, GraphError, ShapeError
@@ -169,6 +169,20 @@ def test_moving_and_loading_refresh_what_was_prepared(backend, reference):
     assert moved(on(reference, x)).backend is reference
     back = moved.to(backend)
     assert_same(back(on(backend, x)).numpy(), want)
+
+
+def test_a_clone_forgets_what_was_prepared_for_the_first(backend):
+    """The first was loaded once before it ran, the clone once after: their counts are equal."""
+    x = on(backend, fill((4, 8), np.float32, "normal", 1))
+    first, second = (
+        QuantLinear(linear(backend, fill((6, 8), np.float32, "normal", s)), True, AFFINE, (-4, 4))
+        for s in (1, 2)
+    )
+    first.load_state_dict(first.state_dict())
+    first(x)
+    twin = clone(first)
+    twin.load_state_dict(second.state_dict())
+    assert_same(twin(x).numpy(), second(x).numpy())
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

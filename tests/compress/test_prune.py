@@ -176,6 +176,15 @@ def test_a_clone_is_no_part_of_the_graph_or_the_hooks_of_the_first(backend):
     assert np.array_equal(twin(x).numpy(), model(x).numpy())
 
 
+def test_a_clone_shares_the_backend_and_copies_tensors_wherever_they_are(backend):
+    model = mlp(backend)
+    model.home, model.kept = backend, [minidl.ones(2, backend=backend)]
+    twin = clone(model)
+    assert twin.home is twin.kept[0].backend is backend
+    twin.kept[0].fill_(5)
+    assert model.kept[0].tolist() == [1.0, 1.0]
+
+
 def test_a_shared_weight_is_counted_once(backend):
     layer = nn.Linear(4, 4, backend=backend)
     tied = nn.Linear(4, 4, backend=backend)

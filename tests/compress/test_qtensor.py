@@ -77,12 +77,13 @@ def test_an_axis_means_a_grid_for_each_slice(backend, case):
 @given(case=quantizations())
 def test_moving_between_backends_changes_nothing(backend, reference, case):
     q = encoded(backend, *case)
-    moved = q.to(reference).to(backend)
-    assert isinstance(moved, QTensor)
-    assert moved.backend is moved.scale.backend is moved.zero_point.backend is backend
-    assert_same(moved.numpy(), q.numpy())
-    assert_same(moved.dequantize().numpy(), q.dequantize().numpy())
-    assert (moved.axis, moved.scheme) == (q.axis, q.scheme)
+    there = q.to(reference)
+    for moved, target in ((there, reference), (there.to(backend), backend)):
+        assert isinstance(moved, QTensor)
+        assert moved.backend is moved.scale.backend is moved.zero_point.backend is target
+        assert_same(moved.numpy(), q.numpy())
+        assert_same(moved.dequantize().numpy(), q.dequantize().numpy())
+        assert (moved.axis, moved.scheme) == (q.axis, q.scheme)
 
 
 def test_symmetric_codes_span_the_larger_side(backend):
@@ -99,11 +100,14 @@ def test_affine_codes_span_the_range_and_zero(backend):
     assert quantize(x, "affine", "int8").tolist() == [-127, 0, 127]
 
 
-@pytest.mark.parametrize("scheme", ["symmetric", "affine"])
-def test_numbers_beyond_a_given_grid_get_the_last_code(backend, scheme):
-    q = quantize(minidl.tensor([-1.0, 1.0], backend=backend), scheme)
+@pytest.mark.parametrize(
+    ("scheme", "dtype", "ends"),
+    [("symmetric", None, (-127, 127)), ("affine", None, (0, 255)), ("affine", "int8", (-128, 127))],
+)
+def test_numbers_beyond_a_given_grid_get_the_last_code(backend, scheme, dtype, ends):
+    q = quantize(minidl.tensor([-1.0, 1.0], backend=backend), scheme, dtype)
     x = minidl.tensor([-100.0, 100.0, np.inf], backend=backend)
-    assert quantize(x, like=q).tolist() == [q.scheme.low, q.scheme.high, q.scheme.high]
+    assert quantize(x, like=q).tolist() == [ends[0], ends[1], ends[1]]
 
 
 @pytest.mark.parametrize("x", [np.zeros(3), np.zeros((0, 2)), np.full(2, 1e-45, np.float32)])
