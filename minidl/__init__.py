@@ -8,6 +8,8 @@ Tensor([2., 4., 6.])
 """
 
 import os as _os
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
 
 import backends as _backends
 
@@ -17,7 +19,7 @@ if getattr(_backends, "PROJECT", None) != "minidl":
         "Rename that file or folder, or run from another directory."
     )
 
-from . import compress, data, errors, nn, ops, optim, training
+from . import errors, ops
 from .engine.apply import apply
 from .engine.creation import (
     arange,
@@ -47,6 +49,9 @@ from .engine.modes import (
 from .engine.random import Generator, default_generator, manual_seed
 from .engine.tensor import Tensor
 
+if TYPE_CHECKING:
+    from . import compress, data, nn, optim, training
+
 __version__ = "0.1.0"
 __all__ = [
     "Function", "Generator", "Tensor", "apply", "arange", "bool_", "compress", "data",
@@ -58,3 +63,10 @@ __all__ = [
 
 if _os.environ.get("MINIDL_BACKEND"):
     use_backend(_os.environ["MINIDL_BACKEND"])
+
+
+def __getattr__(name: str) -> object:
+    """The rooms above the operations, imported when first used: `import minidl` stays quick."""
+    if name in ("compress", "data", "nn", "optim", "training"):
+        return _import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
