@@ -34,13 +34,12 @@ def clone(model: Module) -> Module:
     >>> twin.weight.tolist() == model.weight.tolist(), twin.weight is model.weight
     (True, False)
     """
-    # Whatever stands in `known` is not copied but taken from there: tensors are copied by their
-    # backend, and backends and the default generator exist once in a process.
+    # Whatever stands in `known` is not copied but taken from there: tensors without gradient and
+    # graph, copied by their backend, and the default generator, which exists once in a process.
     known: dict[int, Any] = {id(default_generator): default_generator}
     for module in model.modules():
         for value in vars(module).values():
             if isinstance(value, Tensor):
-                known[id(value.backend)] = value.backend
                 known[id(value)] = _twin(value)
     result = copy.deepcopy(model, known)
     for old, new in zip(model.parameters(), result.parameters(), strict=True):
