@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
+from typing import Any
 
 from .errors import BackendError, BackendUnavailable, UnknownBackend
 from .interface import Backend
@@ -50,7 +51,12 @@ def _third_party() -> dict[str, Factory]:
     """
     from importlib.metadata import entry_points  # here, since importing it takes 20 ms
 
-    return {e.name: _lazy(e.module, e.attr) for e in entry_points(group=ENTRY_POINT_GROUP)}
+    return {e.name: partial(_start, e) for e in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _start(entry: Any) -> Backend:
+    backend: Backend = entry.load()()
+    return backend
 
 
 def names() -> list[str]:
