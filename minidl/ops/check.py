@@ -101,7 +101,7 @@ def broadcast(operation: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def pair(operation: str, name: str, value: Any, low: int = 1) -> Pair:
     """An int or a pair of ints >= low, as a pair. Raises: ArgumentError."""
-    both = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+    both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(both) != 2 or not all(isinstance(v, (int, np.integer)) and v >= low for v in both):
         raise ArgumentError(
             f"{operation}: {name} must be an integer >= {low} or two of them, got {value!r}"
@@ -110,9 +110,11 @@ def pair(operation: str, name: str, value: Any, low: int = 1) -> Pair:
 
 
 def shape_is(operation: str, name: str, x: Tensor | None, expected: tuple[int, ...]) -> None:
-    """x, if there is one, must have the expected shape. Raises: ShapeError."""
-    if x is not None and x.shape != expected:
-        raise ShapeError(f"{operation}: {name} must have shape {expected}, got {x.shape}")
+    """x, if there is one, must be a Tensor of that shape. Raises: ShapeError, DTypeError."""
+    if x is not None:
+        tensors(operation, **{name: x})
+        if x.shape != expected:
+            raise ShapeError(f"{operation}: {name} must have shape {expected}, got {x.shape}")
 
 
 def probability(operation: str, name: str, value: float, include_one: bool = True) -> None:
@@ -136,6 +138,8 @@ def native_index(x: Tensor, index: Any) -> Any:
     ShapeError for too many indices or a mask of the wrong shape.
     """
     items = list(index) if isinstance(index, tuple) else [index]
+    if sum(item is Ellipsis for item in items) > 1:
+        raise ShapeError("getitem: an index has at most one ellipsis (...), got more than one")
     used = sum(_consumes(item) for item in items)
     if used > x.ndim:
         raise ShapeError(
@@ -151,7 +155,18 @@ def native_index(x: Tensor, index: Any) -> Any:
                 item if isinstance(item, slice) else _native(x, item, at, x.shape[at : at + taken])
             )
             at += taken
+    _arrays_broadcast(x, [item for item in items if x.backend.is_array(item)])
     return tuple(items) if isinstance(index, tuple) else items[0]
+
+
+def _arrays_broadcast(x: Tensor, arrays: list[Any]) -> None:
+    """Index arrays in several places must fit each other; a mask counts as its true positions."""
+    if len(arrays) > 1:
+        shapes = [
+            (int(x.backend.to_numpy(a).sum()),) if _is_mask(a) and a.ndim else tuple(a.shape)
+            for a in arrays
+        ]
+        broadcast("getitem", *shapes)
 
 
 def _consumes(item: Any) -> int:
@@ -159,8 +174,16 @@ def _consumes(item: Any) -> int:
     if item is None or item is Ellipsis:
         return 0
     if isinstance(item, list):
-        item = np.asarray(item)
-    return len(item.shape) if _is_mask(item) else 1
+        item = _host(item)
+    return len(getattr(item, "shape", ())) if _is_mask(item) else 1
+
+
+def _host(item: Any) -> np.ndarray:
+    """A list of numbers or booleans as an array; an empty one selects nothing."""
+    try:
+        return np.asarray(item, dtype=np.int64 if item == [] else None)
+    except ValueError as error:
+        raise DTypeError("getitem: an index list needs rows of equal length") from error
 
 
 def _is_mask(item: Any) -> bool:
@@ -175,7 +198,7 @@ def _native(x: Tensor, item: Any, at: int, lengths: tuple[int, ...]) -> Any:
             )
         return int(item)
     if isinstance(item, (list, bool)):
-        item = np.asarray(item, dtype=np.int64 if item == [] else None)
+        item = _host(item)
     if isinstance(item, Tensor):
         if item.backend is not x.backend:
             item = item.to(x.backend)

@@ -58,6 +58,7 @@ class Einsum(Function):
 
     def __init__(self, inputs: list[str], output: str) -> None:
         self.terms, self.output = inputs, output
+        self.view = len(inputs) == 1  # "ij->ji" copies nothing
 
     def forward(self, *operands: Any) -> Any:
         for i, x in enumerate(operands):  # one attribute each, so that the graph finds them
@@ -140,6 +141,8 @@ def einsum(subscripts: str, *operands: Tensor) -> Tensor:
     >>> einsum("ij,kj->ik", ones((2, 3)), ones((4, 3))).shape
     (2, 4)
     """
+    if not isinstance(subscripts, str):
+        raise ArgumentError(f"einsum: starts with a text such as 'ij,jk->ik', got {subscripts!r}")
     left, arrow, output = subscripts.replace(" ", "").partition("->")
     terms = left.split(",")
     letters = "".join(terms)

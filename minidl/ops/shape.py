@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from ..engine.apply import apply
 from ..engine.creation import as_shape
 from ..engine.function import Function
@@ -100,6 +102,8 @@ class Pad(Function):
 class Flip(Function):
     """x backwards along axes; so is its gradient."""
 
+    view = True
+
     def __init__(self, axes: tuple[int, ...]) -> None:
         self.axes = axes
 
@@ -183,18 +187,22 @@ class IndexAdd(Function):
 
 
 def reshape(x: Tensor, shape: Any) -> Tensor:
-    """The elements of x in C order under another shape; one length may be -1. Raises: ShapeError.
+    """The elements of x in C order under another shape; one length may be -1.
+
+    Raises: ShapeError, ArgumentError.
 
     >>> from minidl import arange
     >>> reshape(arange(6), (2, -1)).tolist()
     [[0, 1, 2], [3, 4, 5]]
     """
     check.tensors("reshape", x=x)
-    wanted = [shape] if isinstance(shape, int) else list(shape)
+    wanted = list(shape) if isinstance(shape, (tuple, list)) else [shape]
+    if not all(isinstance(n, (int, np.integer)) for n in wanted):
+        raise ArgumentError(f"reshape: a shape consists of integers, got {shape!r}")
     known = 1
     for n in wanted:
         known *= n if n != -1 else 1
-    if wanted.count(-1) == 1 and known > 0 and x.size % known == 0:
+    if wanted.count(-1) == 1 and min(wanted) == -1 and known > 0 and x.size % known == 0:
         wanted[wanted.index(-1)] = x.size // known
     elif -1 in wanted or known != x.size or min(wanted, default=0) < 0:
         raise ShapeError(
@@ -230,6 +238,7 @@ def swapaxes(x: Tensor, a: int, b: int) -> Tensor:
     >>> swapaxes(zeros((2, 3, 4)), 0, -1).shape
     (4, 3, 2)
     """
+    check.tensors("swapaxes", x=x)
     order = list(range(x.ndim))
     a, b = check.axis("swapaxes", a, x.ndim), check.axis("swapaxes", b, x.ndim)
     order[a], order[b] = b, a
@@ -322,7 +331,14 @@ def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     >>> stack([tensor([1.0, 2.0]), tensor([3.0, 4.0])]).shape
     (2, 2)
     """
-    return concatenate([unsqueeze(x, axis) for x in tensors], axis)
+    if len(tensors) == 0:
+        raise ShapeError("stack: needs at least one tensor")
+    for x in tensors:
+        check.tensors("stack", x=x)
+    at = check.axis("stack", axis, tensors[0].ndim + 1)
+    if any(x.shape != tensors[0].shape for x in tensors):
+        raise ShapeError(f"stack: shapes {', '.join(str(x.shape) for x in tensors)} differ")
+    return concatenate([unsqueeze(x, at) for x in tensors], at)
 
 
 def split(x: Tensor, size: int | Sequence[int], axis: int = 0) -> tuple[Tensor, ...]:
@@ -363,9 +379,11 @@ def pad(x: Tensor, widths: Sequence[tuple[int, int]] | int, value: float = 0) ->
     Tensor([9., 1., 9., 9.])
     """
     check.tensors("pad", x=x)
-    sides = [(widths, widths)] * x.ndim if isinstance(widths, int) else [tuple(w) for w in widths]
+    sides = [(widths, widths)] * x.ndim if isinstance(widths, int) else list(widths)
     if len(sides) != x.ndim:
         raise ShapeError(f"pad: {len(sides)} widths for the {x.ndim} axes of shape {x.shape}")
+    if any(isinstance(w, (int, np.integer)) for w in sides):
+        raise ArgumentError(f"pad: needs a pair (before, after) for each axis, got {widths!r}")
     return apply(Pad([check.pair("pad", "a width", w, 0) for w in sides], value), x)
 
 

@@ -166,6 +166,7 @@ VIEWS = {
     "expand": lambda x: x.expand(2, 3),
     "alias": minidl.ops.alias,
     "detach": lambda x: x.detach(),
+    "flip": minidl.ops.flip,
     "reshape twice": lambda x: x.reshape(1, 3).reshape(3),
 }
 

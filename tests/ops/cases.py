@@ -159,6 +159,13 @@ def check_order(function: Function, xs: list[Tensor], wanted: Sequence[int], ord
     check_gradient(function, xs, wanted)
 
 
+def check_versions(y: Tensor, xs: list[Tensor]) -> None:
+    """A result that shares memory with an input shares its version: changes must be noticed."""
+    for x in xs:
+        if isinstance(y.data, np.ndarray) and np.shares_memory(y.data, x.data):
+            assert y.version is x.version
+
+
 def check_definition(backend: Backend, case: Case) -> None:
     """Kernel and definition of the fused operation in a case: values and gradients."""
     for dtype in ("float32", "float64"):
@@ -190,8 +197,10 @@ class OperationCases:
 
     def test_values(self, backend: Backend, case: Case) -> None:
         for dtype in ("float32", "float64"):
-            y = case.function(*case.tensors(backend, dtype))
+            xs = case.tensors(backend, dtype)
+            y = case.function(*xs)
             assert y.backend is backend
+            check_versions(y, xs)
             if case.formula is not None:
                 expected = np.asarray(case.formula(*case.inputs))
                 if expected.dtype.kind != "f":

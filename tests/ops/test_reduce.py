@@ -1,0 +1,185 @@
+"""Reductions and softmax."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import minidl
+from minidl import ops
+from minidl.errors import DTypeError, ShapeError
+from tests import oracle
+from tests.tolerances import assert_close, assert_same, composed_bound, spacing
+
+from .cases import OperationCases, case, covers, eighths, spread
+
+X = spread(2, 3, 4)
+ROW = spread(3, 4, seed=5)
+AXES = {"all": None, "first": 0, "last": -1, "two": (0, 2), "none": (), "negative": (-1, -3)}
+
+
+def reductions() -> list:
+    found = []
+    for label, axis in AXES.items():
+        for keep in (False, True):
+            o = {"axis": axis, "keepdims": keep}
+            if axis != ():
+                found += [
+                    case(f"max: {label} {keep}", lambda x, o=o: ops.max(x, **o),
+                         lambda x, o=o: np.max(x, **o), X),
+                    case(f"min: {label} {keep}", lambda x, o=o: ops.min(x, **o),
+                         lambda x, o=o: np.min(x, **o), X),
+                ]  # fmt: skip
+            found += [
+                case(f"sum: {label} {keep}", lambda x, o=o: ops.sum(x * x, **o),
+                     lambda x, o=o: np.sum(x * x, **o), X),
+                case(f"mean: {label} {keep}", lambda x, o=o: ops.mean(x * x, **o),
+                     lambda x, o=o: np.mean(x * x, **o), X),
+            ]  # fmt: skip
+    for label in ("all", "last", "two"):
+        o = {"axis": AXES[label], "keepdims": label == "last"}
+        found += [
+            case(f"var: {label}", lambda x, o=o: ops.var(x, **o),
+                 lambda x, o=o: np.var(x, ddof=1, **o), X),
+            case(f"var: {label} biased", lambda x, o=o: ops.var(x, correction=0, **o),
+                 lambda x, o=o: np.var(x, **o), X),
+            case(f"logsumexp: {label}", lambda x, o=o: ops.logsumexp(x, **o),
+                 lambda x, o=o: np.log(np.sum(np.exp(x), **o)), spread(2, 2, 3)),
+        ]  # fmt: skip
+    return found
+
+
+SOFTMAXES = [
+    case(f"softmax log_softmax: axis {axis}",
+         lambda x, axis=axis: ops.softmax(x, axis) * ops.log_softmax(x, axis),
+         lambda x, axis=axis: oracle.softmax(x, axis) * oracle.log_softmax(x, axis), ROW)
+    for axis in (0, 1)
+]  # fmt: skip
+OTHERS = [
+    case("softmax: default axis", ops.softmax, lambda x: oracle.softmax(x, 1), spread(2, 3),
+         order=3),
+    case("log_softmax: default axis", ops.log_softmax, lambda x: oracle.log_softmax(x, 1), ROW),
+    case("cumsum", lambda x: ops.cumsum(x * x, 1), lambda x: np.cumsum(x * x, 1), ROW),
+    case("cumsum: first axis", lambda x: ops.cumsum(x, -2), lambda x: np.cumsum(x, 0), ROW),
+    case("sum: of a scalar", ops.sum, np.sum, np.array(1.5)),
+    case("argmax", lambda x: ops.argmax(x, 1), lambda x: np.argmax(x, 1), X, order=0),
+    case("argmax: all", ops.argmax, np.argmax, X, order=0),
+    case("argmin", lambda x: ops.argmin(x, -1), lambda x: np.argmin(x, -1), X, order=0),
+    case("argmin: all", ops.argmin, np.argmin, X, order=0),
+    case("sum: of integers", ops.sum, np.sum, np.arange(5, dtype=np.int8), order=0),
+    case("sum: of masks", ops.sum, np.sum, np.array([True, False, True]), order=0),
+]  # fmt: skip
+
+
+class TestCases(OperationCases):
+    cases = (*reductions(), *SOFTMAXES, *OTHERS)
+
+
+@covers("softmax_grad", "log_softmax_grad")
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_the_elementary_gradient_is_the_kernel(backend, name, axis):
+    for dtype in (np.float32, np.float64):
+        grad, x = spread(3, 4, seed=8), spread(3, 4)
+        y = getattr(oracle, name)(x, axis)
+        a = [minidl.tensor(v, dtype, backend=backend) for v in (grad, y)]
+        slow = getattr(ops, f"{name}_grad")(*a, axis).numpy()
+        fast = backend.to_numpy(getattr(backend, f"{name}_grad")(*(t.data for t in a), axis))
+        expected = getattr(oracle, f"{name}_grad")(grad, y, axis)
+        for found in (slow, fast):
+            assert_close(found, expected, composed_bound(dtype, grad, expected), dtype)
+
+
+def gradient(function, values, backend) -> np.ndarray:
+    x = minidl.tensor(values, requires_grad=True, backend=backend)
+    function(x).sum().backward()
+    return x.grad.numpy()
+
+
+@pytest.mark.parametrize(("function", "sign"), [(ops.max, 1), (ops.min, -1)], ids=["max", "min"])
+def test_equal_extremes_share_the_gradient(backend, function, sign):
+    x = sign * np.array([[3, 3, 1], [2, 0, 1], [5, 5, 5]], np.float32)
+    share = np.array([[0.5, 0.5, 0], [1, 0, 0], np.full(3, 1 / 3)], np.float32)
+    assert_same(gradient(lambda t: function(t, axis=1), x, backend), share)
+    assert_same(
+        gradient(function, np.ones((2, 2), np.float32), backend), np.full((2, 2), 0.25, "f")
+    )
+
+
+@pytest.mark.parametrize("function", [ops.max, ops.min], ids=["max", "min"])
+def test_nan_in_a_row_makes_its_maximum_and_gradient_nan(backend, function):
+    x = np.array([[1, np.nan], [1, 2]], np.float32)
+    y = function(minidl.tensor(x, backend=backend), axis=1).numpy()
+    assert np.isnan(y).tolist() == [True, False]
+    found = gradient(lambda t: function(t, axis=1), x, backend)
+    assert np.isnan(found).tolist() == [[True, True], [False, False]]
+    assert found[1].sum() == 1
+
+
+def test_nan_comes_first_in_argmax(backend):
+    x = minidl.tensor([1.0, np.nan, np.inf, np.nan], backend=backend)
+    assert (ops.argmax(x).item(), ops.argmin(x).item()) == (1, 1)
+    assert ops.argmax(minidl.tensor([1, 3, 3], backend=backend)).item() == 1
+
+
+def test_softmax_does_not_overflow(backend):
+    x = minidl.tensor([[1000.0, 1000.0], [-1000.0, 0.0]], requires_grad=True, backend=backend)
+    assert_same(ops.softmax(x).numpy(), np.array([[0.5, 0.5], [0, 1]], np.float32))
+    assert ops.log_softmax(x).tolist()[1] == [-1000, 0]
+    y = ops.logsumexp(x, 1)
+    assert y.tolist()[1] == 0
+    (slope,) = minidl.grad(y.sum(), x)
+    expected = np.array([[0.5, 0.5], [0, 1]])
+    bound = spacing(y.numpy(), np.float32)[:, None]  # exp(x - y) magnifies the rounding of y
+    assert_close(slope.numpy(), expected, bound, np.float32)
+
+
+def test_minus_infinity_masks_entries(backend):
+    x = minidl.tensor([[0.0, -np.inf, 0.0]], requires_grad=True, backend=backend)
+    y = ops.softmax(x)
+    assert_same(y.numpy(), np.array([[0.5, 0, 0.5]], np.float32))
+    (slope,) = minidl.grad((y * y).sum(), x)
+    assert_same(slope.numpy(), np.zeros((1, 3), np.float32), signed_zero=False)
+
+
+def test_empty_reductions(backend):
+    x = minidl.zeros((0, 3), backend=backend)
+    assert_same(ops.sum(x, 0).numpy(), np.zeros(3, np.float32))
+    assert_same(ops.sum(x, 1).numpy(), np.zeros(0, np.float32))
+    assert_same(ops.max(x, 1).numpy(), np.zeros(0, np.float32))
+    assert_same(ops.mean(x, 0).numpy(), np.full(3, np.nan, np.float32))
+    assert_same(ops.mean(x).numpy(), np.array(np.nan, np.float32))
+    for function in (ops.max, ops.min, ops.argmax, ops.argmin, ops.logsumexp, ops.softmax):
+        with pytest.raises(ShapeError, match=r"\(0, 3\) has no element along axis 0"):
+            function(x, 0)
+
+
+def test_the_variance_of_one_value(backend):
+    x = minidl.tensor([2.0], requires_grad=True, backend=backend)
+    assert ops.var(x, correction=0).item() == 0
+    y = ops.var(x)
+    assert np.isnan(y.item())
+    y.backward()
+    assert np.isnan(x.grad.item())
+
+
+def test_bad_axes(backend):
+    x = minidl.tensor(eighths(2, 3), backend=backend)
+    one = (ops.argmax, ops.argmin, ops.cumsum, ops.softmax, ops.log_softmax)
+    many = (ops.sum, ops.mean, ops.var, ops.max, ops.min, ops.logsumexp)
+    for function in (*one, *many):
+        for axis in (2, -3, 0.5, "0"):
+            with pytest.raises(ShapeError, match=rf"{function.__name__}: axis"):
+                function(x, axis)
+    for function in many:
+        with pytest.raises(ShapeError, match=rf"{function.__name__}: axis \(0, -2\).*twice"):
+            function(x, (0, -2))
+
+
+@pytest.mark.parametrize("name", ["mean", "var", "logsumexp", "softmax", "log_softmax"])
+def test_statistics_need_floats(backend, name):
+    with pytest.raises(DTypeError, match=rf"{name}: x must be floating, got int64.*astype"):
+        getattr(ops, name)(minidl.tensor([1, 2], backend=backend))
+    for foreign in ([1.0], np.ones(2), None):
+        with pytest.raises(DTypeError, match=f"{name}: x must be a Tensor"):
+            getattr(ops, name)(foreign)

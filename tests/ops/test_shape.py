@@ -1,0 +1,335 @@
+"""Other shapes, orders and selections of the same elements, and the way back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minidl
+from minidl import ops
+from minidl.errors import ArgumentError, BackendMismatch, DTypeError, IndexRangeError, ShapeError
+from tests import oracle
+from tests.strategies import shapes
+from tests.tolerances import assert_same
+
+from .cases import OperationCases, case, check_order, covers, eighths
+
+X = eighths(2, 3, 4)
+COLUMN = eighths(3, 2, seed=1)
+INDEX = np.array([[2, 0, 0], [1, 1, 2]])
+
+
+def square(function):
+    """function of x * x, so that its gradient depends on x and its second derivative is not 0."""
+    return lambda x, *rest: function(x * x, *rest)
+
+
+MOVES = {
+    "reshape: flat": (lambda x: ops.reshape(x, -1), lambda x: x.reshape(-1)),
+    "reshape: given": (lambda x: ops.reshape(x, (4, 6)), lambda x: x.reshape(4, 6)),
+    "reshape: inferred": (lambda x: ops.reshape(x, [3, -1, 2]), lambda x: x.reshape(3, -1, 2)),
+    "transpose": (ops.transpose, np.transpose),
+    "transpose: given": (lambda x: ops.transpose(x, (2, 0, 1)), lambda x: x.transpose(2, 0, 1)),
+    "permute": (lambda x: ops.permute(x, (1, -1, 0)), lambda x: x.transpose(1, 2, 0)),
+    "swapaxes": (lambda x: ops.swapaxes(x, 0, -1), lambda x: x.swapaxes(0, -1)),
+    "flatten": (ops.flatten, np.ravel),
+    "flatten: rest": (lambda x: ops.flatten(x, 1), lambda x: x.reshape(2, 12)),
+    "unsqueeze": (lambda x: ops.unsqueeze(x, 1), lambda x: x[:, None]),
+    "unsqueeze: last": (lambda x: ops.unsqueeze(x, -1), lambda x: x[..., None]),
+    "squeeze": (lambda x: ops.squeeze(x[:1, :, :1]), lambda x: x[0, :, 0]),
+    "squeeze: one": (lambda x: ops.squeeze(x[:1, :, :1], -1), lambda x: x[:1, :, 0]),
+    "squeeze: none": (ops.squeeze, lambda x: x),
+    "broadcast_to": (
+        lambda x: ops.broadcast_to(x[:, :1], (2, 2, 3, 4)),
+        lambda x: np.broadcast_to(x[:, :1], (2, 2, 3, 4)),
+    ),
+    "expand": (lambda x: ops.expand(x, (1, 2, 3, 4)), lambda x: x[None]),
+    "pad": (
+        lambda x: ops.pad(x, [(1, 0), (0, 2), (1, 1)], -1.5),
+        lambda x: np.pad(x, [(1, 0), (0, 2), (1, 1)], constant_values=-1.5),
+    ),
+    "pad: all sides": (lambda x: ops.pad(x, 1), lambda x: np.pad(x, 1)),
+    "flip": (ops.flip, np.flip),
+    "flip: some": (lambda x: ops.flip(x, (0, -1)), lambda x: np.flip(x, (0, 2))),
+    "split": (lambda x: ops.split(x, 2, -1)[1], lambda x: x[..., 2:]),
+    "split: rest": (lambda x: ops.split(x, 2, 1)[1], lambda x: x[:, 2:]),
+    "split: sizes": (lambda x: ops.split(x, [1, 0, 3], 2)[2], lambda x: x[..., 1:]),
+    "concatenate": (
+        lambda x: ops.concatenate([x[:, :1], x, x], 1),
+        lambda x: np.concatenate([x[:, :1], x, x], 1),
+    ),
+    "concatenate: last": (
+        lambda x: ops.concatenate((x, x[..., :2]), -1),
+        lambda x: np.concatenate((x, x[..., :2]), -1),
+    ),
+    "stack": (lambda x: ops.stack([x, 2 * x], 1), lambda x: np.stack([x, 2 * x], 1)),
+    "stack: last": (lambda x: ops.stack([x, 2 * x], -1), lambda x: np.stack([x, 2 * x], -1)),
+}
+
+INDICES = {
+    "number": 1,
+    "from the end": -1,
+    "slice": slice(0, 1),
+    "step": (slice(None), slice(None, None, 2)),
+    "negative step": (slice(None, None, -1), slice(2, 0, -1), slice(None, None, -2)),
+    "empty slice": slice(2, 2),
+    "new axis": (None, slice(None), None, 1),
+    "ellipsis": (..., 2),
+    "only ellipsis": ...,
+    "ellipsis between": (1, ..., slice(0, 2)),
+    "nothing": (),
+    "list": [1, 0, 1],
+    "empty list": [],
+    "list of a list": [[1, 0], [1, 1]],
+    "duplicates": np.array([0, 0, 0]),
+    "negative": np.array([-1, -2]),
+    "bytes": np.array([1], np.uint8),
+    "two arrays": (np.array([0, 1, 0]), np.array([2, 2, 0])),
+    "two that broadcast": (np.array([[0], [1]]), slice(None), np.array([1, 1, 3])),
+    "apart": (np.array([0, 1]), slice(None), np.array([3, 3])),
+    "number between": (np.array([0, 1, 1]), 1, np.array([3, 3, 0])),
+    "with a new axis": (None, np.array([1, 1]), ..., slice(1, 3)),
+    "mask": X > 1,
+    "mask of the first axis": np.array([True, False]),
+    "mask of two axes": X[..., 0] > 0,
+    "mask and number": (np.array([False, True]), 2),
+    "mask and slice": (slice(None), np.array([True, False, True]), slice(None, None, -1)),
+    "mask that holds nowhere": np.zeros((2, 3), bool),
+    "true": True,
+    "false": False,
+    "list of booleans": [True, False],
+    "0-d array": np.array(1),
+}
+INDEXED = {f"getitem: {label}": (lambda x, i=i: x[i],) * 2 for label, i in INDICES.items()}
+SCATTERED = [
+    case("gather", lambda x, i: ops.gather(x, 1, i), lambda x, i: np.take_along_axis(x, i, 1),
+         COLUMN.T.copy(), INDEX),
+    case("gather: longer", lambda x, i: ops.gather(x * x, -1, i),
+         lambda x, i: np.take_along_axis(x * x, i, 1), eighths(2, 3), np.tile(INDEX, 2)),
+    case("gather_grad", lambda g, i: ops.gather_grad(g * g, 1, i, (2, 4)),
+         lambda g, i: oracle.gather_grad(g * g, 1, i, (2, 4)), eighths(2, 3), INDEX),
+    case("getitem_grad", lambda g: ops.getitem_grad(g * g, slice(1, None), (4, 4)),
+         lambda g: np.pad(g * g, [(1, 0), (0, 0)]), eighths(3, 4)),
+    case("getitem_grad: tensor", lambda g, i: ops.getitem_grad(g * g, i, (2, 4)),
+         lambda g, i: oracle.getitem_grad(g * g, i, (2, 4)), eighths(3, 4), np.array([1, 1, 0])),
+    case("index_add", lambda x, i, s: ops.index_add(x * x, 0, i, s * s),
+         lambda x, i, s: oracle.index_add(x * x, 0, i, s * s), COLUMN, np.array([2, 0, 2, 2]),
+         eighths(4, 2, seed=4)),
+    case("index_add: last axis", lambda x, i, s: ops.index_add(x, -1, i, s * s),
+         lambda x, i, s: oracle.index_add(x, 1, i, s * s), COLUMN, np.array([1]),
+         eighths(3, 1, seed=4)),
+    case("index_add: nothing", lambda x, i, s: ops.index_add(x, 0, i, s), lambda x, i, s: x, COLUMN,
+         np.zeros(0, np.int64), np.zeros((0, 2))),
+]  # fmt: skip
+
+
+class TestCases(OperationCases):
+    cases = (
+        *(
+            case(label, square(function), square(formula), X)
+            for label, (function, formula) in {**MOVES, **INDEXED}.items()
+        ),
+        *SCATTERED,
+    )
+
+
+@pytest.mark.parametrize("label", INDICES)
+def test_indexing_moves_every_bit(backend, label):
+    """Also with index arrays that are tensors of the backend."""
+    index = INDICES[label]
+    x = minidl.tensor(X, "float32", backend=backend)
+    expected = X.astype(np.float32)[index]
+    assert_same(x[index].numpy(), expected)
+
+    def native(i):
+        return minidl.tensor(i, backend=backend) if isinstance(i, np.ndarray) else i
+
+    moved = tuple(map(native, index)) if isinstance(index, tuple) else native(index)
+    assert_same(x[moved].numpy(), expected)
+    written = X.astype(np.float32)
+    written[index] = 9
+    x[moved] = 9.0
+    assert_same(x.numpy(), written)
+
+
+@st.composite
+def basic_indices(draw, shape: tuple[int, ...]) -> tuple:
+    """Numbers, slices of any step, new axes and at most one ellipsis, as they fit the shape."""
+    items: list = []
+    for n in shape:
+        if draw(st.integers(0, 4)) == 0:
+            items.append(None)
+        ends = st.none() | st.integers(-n - 1, n + 1)
+        steps = st.none() | st.integers(-2, 3).filter(bool)
+        whole = st.builds(slice, ends, ends, steps)
+        items.append(draw(whole if n == 0 else whole | st.integers(-n, n - 1)))
+    if draw(st.booleans()):
+        cut = draw(st.integers(0, len(items)))
+        items = [*items[:cut], ...]
+    return tuple(items)
+
+
+@given(data=st.data(), shape=shapes(max_dims=3, max_side=4))
+def test_any_basic_index(backend, data, shape):
+    index = data.draw(basic_indices(shape))
+    x = eighths(*shape)
+    t = minidl.tensor(x, requires_grad=True, backend=backend)
+    y = t[index]
+    assert_same(y.numpy(), x[index])
+    start = eighths(*y.shape, seed=6)
+    y.backward(minidl.tensor(start, "float64", backend=backend))
+    assert_same(t.grad.numpy(), oracle.getitem_grad(start, index, shape), signed_zero=False)
+
+
+def test_second_derivatives_through_an_index_tensor(backend):
+    x = minidl.tensor(X, requires_grad=True, backend=backend)
+    i = minidl.tensor([1, 1, 0], backend=backend)
+    check_order(lambda x: x[i] * x[i], [x], [0], 2)
+    check_order(lambda x: x[:, i] ** 3, [x], [0], 2)
+
+
+def test_concatenate_promotes_and_gives_each_part_its_own_dtype(backend):
+    a = minidl.ones(2, requires_grad=True, backend=backend)
+    b = minidl.ones(1, "float64", requires_grad=True, backend=backend)
+    y = ops.concatenate([a, b, minidl.tensor([3], backend=backend)])
+    assert_same(y.numpy(), np.array([1, 1, 1, 3.0]))
+    y.backward(minidl.tensor([1.0, 2.0, 3.0, 4.0], "float64", backend=backend))
+    assert_same(a.grad.numpy(), np.array([1, 2], np.float32))
+    assert_same(b.grad.numpy(), np.array([3.0]))
+
+
+def test_views_share_memory_on_a_cpu():
+    x = minidl.tensor(X, backend="numpy")
+    for view in (x.reshape(-1), x.T, x[0], x[..., ::-1], ops.alias(x), ops.flip(x), x.expand(2, 2, 3, 4)):
+        assert np.shares_memory(view.numpy(), x.numpy())
+    for copied in (x[[0, 1]], x[x > -9], x.clone(), x.astype("float64"), ops.pad(x, 0)):
+        assert not np.shares_memory(copied.numpy(), x.numpy())
+
+
+def test_bad_shapes(backend):
+    x = minidl.tensor(X, backend=backend)
+    for shape in ((5, 5), (-1, -1), (-1, 5), (-1, 0), (-24,), (-1, -2, -12), ()):
+        with pytest.raises(ShapeError, match=r"reshape: 24 elements \(shape \(2, 3, 4\)\)"):
+            ops.reshape(x, shape)
+    for shape in ((2.0, 12), "24", (None, 24)):
+        with pytest.raises(ArgumentError, match="reshape: a shape consists of integers"):
+            ops.reshape(x, shape)
+    for shape in ((2, 3), (2, 3, 5), (4,), (2, 0, 4)):
+        with pytest.raises(ShapeError, match="broadcast_to"):
+            ops.broadcast_to(x, shape)
+
+
+def test_bad_axes(backend):
+    x = minidl.tensor(X, backend=backend)
+    for axes in ((0, 1), (0, 1, 1), (0, 1, 3), (0, 1, 2, 2)):
+        with pytest.raises(ShapeError, match="transpose"):
+            ops.transpose(x, axes)
+    for name, call in {
+        "swapaxes": lambda: ops.swapaxes(x, 0, 3),
+        "flatten": lambda: ops.flatten(x, 3),
+        "squeeze": lambda: ops.squeeze(x, 3),
+        "unsqueeze": lambda: ops.unsqueeze(x, 4),
+        "concatenate": lambda: ops.concatenate([x, x], 3),
+        "stack": lambda: ops.stack([x, x], 4),
+        "split": lambda: ops.split(x, 1, 3),
+        "flip": lambda: ops.flip(x, 3),
+        "gather": lambda: ops.gather(x, 3, minidl.zeros((2, 3, 4), "int64", backend=backend)),
+    }.items():
+        with pytest.raises(ShapeError, match=rf"{name}: axis \d is not one of"):
+            call()
+    with pytest.raises(ShapeError, match=r"squeeze: axis 1 of shape \(2, 3, 4\)"):
+        ops.squeeze(x, 1)
+    with pytest.raises(ShapeError, match=r"flip: axis \(0, 0\).*twice"):
+        ops.flip(x, (0, 0))
+
+
+def test_bad_concatenate_and_stack(backend, other):
+    x, y = minidl.ones((2, 3), backend=backend), minidl.ones((2, 4), backend=backend)
+    with pytest.raises(ShapeError, match=r"concatenate: shapes \(2, 3\), \(2, 4\)"):
+        ops.concatenate([x, y])
+    with pytest.raises(ShapeError, match=r"stack: shapes \(2, 3\), \(2, 4\)"):
+        ops.stack([x, y])
+    for function in (ops.concatenate, ops.stack):
+        with pytest.raises(ShapeError, match=rf"{function.__name__}: needs at least one"):
+            function([])
+        with pytest.raises(DTypeError, match=f"{function.__name__}: .*must be a Tensor"):
+            function([x, [1.0]])
+    with pytest.raises(BackendMismatch, match="Concatenate"):
+        ops.concatenate([x, minidl.ones((2, 3), backend=other)])
+
+
+def test_bad_split_and_pad(backend):
+    x = minidl.ones((2, 5), backend=backend)
+    for size in (0, -1):
+        with pytest.raises(ArgumentError, match=f"split: .*got size {size}"):
+            ops.split(x, size, 1)
+    for sizes in ([2, 2], [6, -1], []):
+        with pytest.raises(ShapeError, match=r"split: sizes .* axis 1 of length 5"):
+            ops.split(x, sizes, 1)
+    with pytest.raises(ShapeError, match="pad: 1 widths for the 2 axes"):
+        ops.pad(x, [(1, 1)])
+    for widths in ([(1, -1), (0, 0)], [(1, 1, 1), (0, 0)], [(0.5, 1), (0, 0)], (1, 2), -1):
+        with pytest.raises(ArgumentError, match="pad"):
+            ops.pad(x, widths)
+
+
+@covers("native_index")
+def test_bad_indices(backend):
+    x = minidl.ones((2, 3), backend=backend)
+    for index, error, words in (
+        (2, IndexRangeError, "index 2 is outside axis 0 of length 2"),
+        ((slice(None), -4), IndexRangeError, "index -4 is outside axis 1 of length 3"),
+        ((None, ..., 3), IndexRangeError, "index 3 is outside axis 1 of length 3"),
+        ([0, 2], IndexRangeError, "axis 0 contains 2, allowed are -2 to 1"),
+        ((0, np.array([-4])), IndexRangeError, "axis 1 contains -4, allowed are -3 to 2"),
+        ((0, 0, 0), ShapeError, r"3 indices for a tensor with 2 axes \(shape \(2, 3\)\)"),
+        ((..., 0, ...), ShapeError, "at most one ellipsis"),
+        (np.ones(3, bool), ShapeError, r"a mask of shape \(3,\) on axes of lengths \(2,\)"),
+        (np.ones((2, 2), bool), ShapeError, r"\(2, 2\) on axes of lengths \(2, 3\)"),
+        (([0, 1], [0, 1, 2]), ShapeError, r"shapes \(2,\) and \(3,\)"),
+        (0.5, DTypeError, "cannot index with float"),
+        ("row", DTypeError, "cannot index with str"),
+        (np.array([0.5]), DTypeError, "integers or booleans, got float64"),
+        ([0.5], DTypeError, "integers or booleans, got float64"),
+        ([[0], [0, 1]], DTypeError, "rows of equal length"),
+    ):
+        with pytest.raises(error, match=words):
+            x[index]
+        with pytest.raises(error, match=words):
+            x[index] = 1.0
+
+
+def test_bad_gather_and_index_add(backend):
+    x = minidl.ones((2, 3), backend=backend)
+    i = minidl.zeros((2, 3), "int64", backend=backend)
+    with pytest.raises(IndexRangeError, match="gather: index contains 3, allowed are 0 to 2"):
+        ops.gather(x, 1, i + 3)
+    with pytest.raises(IndexRangeError, match="gather: index contains -1"):
+        ops.gather(x, 1, i - 1)
+    for wrong in (i[0], i.T, i[:1]):
+        with pytest.raises(ShapeError, match=r"gather: index .* must match x \(2, 3\)"):
+            ops.gather(x, 1, wrong)
+    for wrong in (x, [[0, 0, 0]], i.astype("bool")):
+        with pytest.raises(DTypeError, match="gather: index must"):
+            ops.gather(x, 1, wrong)
+    at = minidl.tensor([0, 2], backend=backend)
+    with pytest.raises(IndexRangeError, match="index_add: index contains 2, allowed are 0 to 1"):
+        ops.index_add(x, 0, at, x)
+    with pytest.raises(ShapeError, match=r"index_add: .*needs a source of \(2, 2\)"):
+        ops.index_add(x, 1, at, x)
+    with pytest.raises(DTypeError, match="index_add: x is float32, but source is float64"):
+        ops.index_add(x, 0, at[:1], x[:1].astype("float64"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["reshape", "transpose", "flatten", "squeeze", "unsqueeze", "broadcast_to", "split", "pad",
+     "flip", "getitem", "gather", "index_add", "swapaxes"],
+)  # fmt: skip
+def test_what_is_no_tensor_is_refused(name):
+    more = {"gather": (0, None), "index_add": (0, None, None), "swapaxes": (0, 1)}
+    alone = ("transpose", "flatten", "squeeze", "flip")
+    with pytest.raises(DTypeError, match="must be a Tensor, got list"):
+        getattr(ops, name)([1.0], *(() if name in alone else more.get(name, (0,))))
