@@ -8,11 +8,17 @@ from .conv import Conv
 from .elementwise import Elementwise
 from .linear import Linear
 from .loss import Loss
+from .normalize import Normalize
 from .optimizer import Optimizer
 from .pool import Pool
+from .random import Random
+from .reduce import Reduce
+from .scatter import Scatter
 
 
-class NumbaBackend(Conv, Elementwise, Linear, Loss, Optimizer, Pool):
+class NumbaBackend(
+    Conv, Elementwise, Linear, Loss, Normalize, Optimizer, Pool, Random, Reduce, Scatter
+):
     """The contract on NumPy arrays, computed by parallel kernels where that was measured to pay.
 
     >>> backend = NumbaBackend()

@@ -14,7 +14,8 @@ from ..numpy_backend import NumpyBackend
 from .jit import Kernel, kernel
 from .layout import F32, F64, flat
 
-PARALLEL_FROM = 1 << 16  # elements, for one addition each
+PARALLEL_FROM = 1 << 16  # elements, for one operation each
+SERIAL_FROM = 1 << 12  # elements, where NumPy needs several passes
 
 
 @kernel(exact=True)
@@ -60,14 +61,12 @@ def leaky_relu(x: Array, slope: float, y: Array) -> None:
 
 
 def same_shape(*arrays: Array) -> bool:
-    """Whether a kernel can walk through these arrays side by side, and it pays.
+    """Whether a kernel can walk through these arrays side by side.
 
-    Readers and writers move in memory order, so the arrays must be C-contiguous; a read-only one
+    Reading and writing go in memory order, so the arrays must be C-contiguous; a read-only one
     would cost a compilation of its own.
     """
     x = arrays[0]
-    if type(x) is not np.ndarray or x.size < PARALLEL_FROM:  # 1 / x comes with a number
-        return False
     if x.dtype is not F32 and x.dtype is not F64:
         return False
     return all(
@@ -79,34 +78,49 @@ def same_shape(*arrays: Array) -> bool:
 def launch(loop: Kernel, *arrays: Array) -> Array:
     """Run loop over the flattened arrays and a new one, which is the result."""
     y = np.empty(arrays[0].shape, arrays[0].dtype)
-    loop(*(flat(a) for a in arrays), flat(y))
+    loop.sized(y.size, PARALLEL_FROM)(*(flat(a) for a in arrays), flat(y))
     return y
 
 
 class Elementwise(NumpyBackend):
-    """Arithmetic on arrays of one shape, and the activations that are arithmetic."""
+    """Arithmetic on arrays of one shape, and the activations that are arithmetic.
+
+    A call on a small array takes a microsecond, so sizes are looked at before anything else.
+    """
 
     def add(self, a: Array, b: Array) -> Array:
-        return launch(add, a, b) if same_shape(a, b) else super().add(a, b)
+        if a.size < PARALLEL_FROM or not same_shape(a, b):
+            return self._ufunc(np.add, a, b)
+        return launch(add, a, b)
 
     def subtract(self, a: Array, b: Array) -> Array:
-        return launch(subtract, a, b) if same_shape(a, b) else super().subtract(a, b)
+        if a.size < PARALLEL_FROM or not same_shape(a, b):
+            return self._ufunc(np.subtract, a, b)
+        return launch(subtract, a, b)
 
     def multiply(self, a: Array, b: Array) -> Array:
-        return launch(multiply, a, b) if same_shape(a, b) else super().multiply(a, b)
+        if a.size < PARALLEL_FROM or not same_shape(a, b):
+            return self._ufunc(np.multiply, a, b)
+        return launch(multiply, a, b)
 
     def divide(self, a: Array, b: Array) -> Array:
-        return launch(divide, a, b) if same_shape(a, b) else super().divide(a, b)
+        if a.size < PARALLEL_FROM or not same_shape(a, b):
+            return self._ufunc(np.divide, a, b)
+        return launch(divide, a, b)
 
     def relu(self, x: Array) -> Array:
-        return launch(relu, x) if same_shape(x) else super().relu(x)
+        if x.size < SERIAL_FROM or not same_shape(x):
+            return self._ufunc(np.maximum, x, 0)
+        return launch(relu, x)
 
     def relu_grad(self, grad: Array, y: Array) -> Array:
-        return launch(relu_grad, grad, y) if same_shape(grad, y) else super().relu_grad(grad, y)
+        if y.size < SERIAL_FROM or not same_shape(grad, y):
+            return super().relu_grad(grad, y)
+        return launch(relu_grad, grad, y)
 
     def leaky_relu(self, x: Array, slope: float) -> Array:
-        if not same_shape(x):
+        if x.size < SERIAL_FROM or not same_shape(x):
             return super().leaky_relu(x, slope)
         y = np.empty(x.shape, x.dtype)
-        leaky_relu(flat(x), x.dtype.type(slope), flat(y))
+        leaky_relu.sized(x.size, PARALLEL_FROM)(flat(x), x.dtype.type(slope), flat(y))
         return y

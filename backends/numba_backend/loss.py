@@ -13,7 +13,9 @@ from .jit import kernel
 from .layout import optional, plain, suits
 
 PARALLEL_FROM = 1 << 12  # logits
-WIDEST = 128  # classes: from here on NumPy's vectorised exp is faster than ours element by element
+# Beyond, NumPy's vectorised exp is faster than ours element by element:
+WIDEST = 32  # classes
+GRAD_UP_TO = 1 << 12  # logits, for the gradient, where the exponentials are most of the work
 
 
 @kernel()
@@ -91,12 +93,13 @@ class Loss(NumpyBackend):
         self, grad: Array, log_probs: Array, target: Array, weight: Array | None,
         ignore_index: int, smoothing: float,
     ) -> Array:  # fmt: skip
-        if not fits(log_probs, target, weight) or grad.dtype != log_probs.dtype:
+        few = log_probs.size <= GRAD_UP_TO
+        if not few or not fits(log_probs, target, weight) or grad.dtype != log_probs.dtype:
             return super().cross_entropy_grad(
                 grad, log_probs, target, weight, ignore_index, smoothing
             )
         logits_grad = np.empty_like(log_probs, order="C")
-        backward.sized(log_probs.size, PARALLEL_FROM)(
+        backward.serial(
             plain(grad), plain(log_probs), plain(target), optional(weight, grad.dtype),
             ignore_index, float(smoothing), logits_grad,
         )  # fmt: skip
@@ -105,4 +108,4 @@ class Loss(NumpyBackend):
 
 def fits(logits: Array, target: Array, weight: Array | None) -> bool:
     """Whether these are the kernels' dtypes, and few enough classes."""
-    return suits(logits, weight) and target.dtype == np.int64 and logits.shape[1] < WIDEST
+    return suits(logits, weight) and target.dtype == np.int64 and logits.shape[1] <= WIDEST

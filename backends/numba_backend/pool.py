@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import prange
@@ -101,7 +102,7 @@ def add_line(line: Array, step: int, total: Array) -> None:
 
 
 @inlined
-def in_order(window: Array) -> float:
+def in_order(window: Array) -> Any:
     """The sum, one element after the other."""
     total = window.dtype.type(0)  # not 0.0, which is a float64
     for i in range(window.shape[0]):

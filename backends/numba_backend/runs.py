@@ -7,7 +7,9 @@ of eight, the last one ending where the run ends, even if it overlaps the one be
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
 
 import numba.extending
 from llvmlite import ir
@@ -21,7 +23,7 @@ LANES = 8
 _SIZE, _FLAG = ir.IntType(64), ir.IntType(1)
 
 
-def _emit(context: Any, builder: Any, signature: Any, arguments: Any, add: bool) -> Any:
+def _emit(add: bool, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     """The code of `copy_run` and `add_run`."""
     target, at, source, start, count = arguments
     element = context.get_data_type(signature.args[0].dtype)
@@ -70,15 +72,15 @@ def _emit(context: Any, builder: Any, signature: Any, arguments: Any, add: bool)
     return context.get_dummy_value()
 
 
-@intrinsic
+@cast("Callable[[Any], Any]", intrinsic)
 def copy_run(typing: Any, target: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
     """target[at : at + count] = source[start : start + count], as flat C-contiguous arrays."""
     signature = types.void(target, types.intp, source, types.intp, types.intp)
-    return signature, lambda *arguments: _emit(*arguments, add=False)
+    return signature, partial(_emit, False)
 
 
-@intrinsic
+@cast("Callable[[Any], Any]", intrinsic)
 def add_run(typing: Any, target: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
     """target[at : at + count] += source[start : start + count], as flat C-contiguous arrays."""
     signature = types.void(target, types.intp, source, types.intp, types.intp)
-    return signature, lambda *arguments: _emit(*arguments, add=True)
+    return signature, partial(_emit, True)

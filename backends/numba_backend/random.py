@@ -1,0 +1,170 @@
+"""Philox words and what is made of them, in one pass: integers, and floats without fused steps.
+
+The formulas and their sources are in the NumPy backend's file of this name; the bits are the same.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeAlias
+
+import numpy as np
+from numba import prange
+
+from ..interface import Array, DType, Shape
+from ..numpy_backend import NumpyBackend
+from ..numpy_backend.random import (
+    COS_TERMS,
+    KEY_STEPS,
+    LOG_2,
+    LOG_TERMS,
+    MASK,
+    MULTIPLIERS,
+    ROUNDS,
+    SIN_TERMS,
+    SQRT_HALF,
+    TURN,
+)
+from .jit import Kernel, helper, kernel
+from .layout import F32, F64, flat, plain, suits
+
+PARALLEL_FROM = 1 << 12  # words
+STRETCH = 1 << 10  # elements of a dropout task, a multiple of 4
+
+Word: TypeAlias = Any  # np.uint64: Numba would mix it with a Python int to a float
+
+M0, M1 = (np.uint64(m) for m in MULTIPLIERS)
+STEP0, STEP1 = (np.uint64(k) for k in KEY_STEPS)
+LOW, HALF = np.uint64(MASK), np.uint64(32)
+LOGS, COSINES, SINES = (tuple(terms[::-1]) for terms in (LOG_TERMS, COS_TERMS, SIN_TERMS))
+
+
+@helper
+def block(key: Word, counter: Word) -> tuple[Word, Word, Word, Word]:
+    """The four words of one Philox 4x32-10 block."""
+    c0, c1, c2, c3 = counter & LOW, counter >> HALF, np.uint64(0), np.uint64(0)
+    k0, k1 = key & LOW, key >> HALF
+    for _ in range(ROUNDS):
+        p0, p1 = c0 * M0, c2 * M1
+        c0, c1, c2, c3 = (p1 >> HALF) ^ c1 ^ k0, p1 & LOW, (p0 >> HALF) ^ c3 ^ k1, p0 & LOW
+        k0, k1 = (k0 + STEP0) & LOW, (k1 + STEP1) & LOW
+    return c0, c1, c2, c3
+
+
+@kernel(exact=True)
+def fill_words(key: Word, counter: Word, words: Array) -> None:
+    """words (blocks, 4)."""
+    for i in prange(words.shape[0]):
+        out = words[i]
+        out[0], out[1], out[2], out[3] = block(key, counter + np.uint64(i))
+
+
+@kernel(exact=True)
+def fill_uniform(key: Word, counter: Word, y: Array) -> None:
+    """y (blocks, 4): the upper 24 bits of each word as a fraction."""
+    step = y.dtype.type(2.0**-24)
+    for i in prange(y.shape[0]):
+        out, words = y[i], block(key, counter + np.uint64(i))
+        for w in range(4):
+            out[w] = y.dtype.type(np.int64(words[w]) >> 8) * step
+
+
+@helper
+def series(terms: tuple[float, ...], x: float) -> float:
+    """Horner's rule; terms are given highest power first."""
+    y = terms[0] * x + terms[1]
+    for term in terms[2:]:
+        y = y * x + term
+    return y
+
+
+@helper
+def box_muller(word: Word, angle: Word) -> tuple[float, float]:
+    """Two deviates: radius sqrt(-2 log u) in the direction of angle / 2^32 turns."""
+    m, e = math.frexp((np.float64(word) + 0.5) * 2.0**-32)
+    if m < SQRT_HALF:
+        m, e = 2 * m, e - 1
+    s = (m - 1) / (m + 1)
+    radius = math.sqrt(-2 * (np.float64(e) * LOG_2 + 2 * s * series(LOGS, s * s)))
+    quarter = (np.int64(angle) + (1 << 29)) >> 30
+    x = np.float64(np.int64(angle) - (quarter << 30)) * TURN
+    cos, sin = series(COSINES, x * x), x * series(SINES, x * x)
+    if quarter & 1:
+        cos, sin = sin, cos
+    if (quarter + 1) & 2:
+        cos = -cos
+    if quarter & 2:
+        sin = -sin
+    return radius * cos, radius * sin
+
+
+@kernel(exact=True)
+def fill_normal(key: Word, counter: Word, y: Array) -> None:
+    """y (blocks, 4): words 0 and 1 of a block make two deviates, words 2 and 3 the others."""
+    for i in prange(y.shape[0]):
+        out = y[i]
+        a, b, c, d = block(key, counter + np.uint64(i))
+        out[0], out[1] = box_muller(a, b)
+        out[2], out[3] = box_muller(c, d)
+
+
+@kernel(exact=True)
+def drop(key: Word, counter: Word, threshold: Word, scale: float, x: Array, y: Array,
+         mask: Array) -> None:  # fmt: skip
+    """y = x * scale where the element's word reaches threshold, else 0."""
+    for stretch in prange((x.size + STRETCH - 1) // STRETCH):
+        start, stop = stretch * STRETCH, min((stretch + 1) * STRETCH, x.size)
+        words = np.empty((STRETCH // 4, 4), np.uint32)
+        for i in range((stop - start + 3) // 4):
+            out = words[i]
+            out[0], out[1], out[2], out[3] = block(key, counter + np.uint64(start // 4 + i))
+        word, source = words.reshape(-1), x[start:stop]
+        target, kept = y[start:stop], mask[start:stop]
+        for i in range(source.size):  # apart, so that it becomes vectors without branches
+            keep = word[i] >= threshold
+            scaled = source[i] * scale
+            kept[i] = keep
+            target[i] = scaled if keep else 0
+
+
+class Random(NumpyBackend):
+    """Whole blocks are made, and the rest of the last one dropped."""
+
+    def philox(self, seed: int, counter: int, count: int) -> Array:
+        words = np.empty((-(-count // 4), 4), np.uint32)
+        fill_words.sized(count, PARALLEL_FROM)(np.uint64(seed), wrapped(counter), words)
+        return words.reshape(-1)[:count]
+
+    def uniform(self, seed: int, counter: int, shape: Shape, dtype: DType) -> Array:
+        if dtype not in (F32, F64):
+            return super().uniform(seed, counter, shape, dtype)
+        return filled(fill_uniform, seed, counter, shape, dtype)
+
+    def normal(self, seed: int, counter: int, shape: Shape, dtype: DType) -> Array:
+        if dtype not in (F32, F64):
+            return super().normal(seed, counter, shape, dtype)
+        return filled(fill_normal, seed, counter, shape, dtype)
+
+    def dropout(self, x: Array, p: float, seed: int, counter: int) -> tuple[Array, Array]:
+        threshold = math.ceil(p * 2**32)
+        if threshold > MASK or not suits(x):
+            return super().dropout(x, p, seed, counter)
+        y, mask = np.empty(x.shape, x.dtype), np.empty(x.shape, bool)
+        drop.sized(x.size, PARALLEL_FROM)(
+            np.uint64(seed), wrapped(counter), np.uint32(threshold), x.dtype.type(1 / (1 - p)),
+            flat(plain(x)), flat(y), flat(mask),
+        )  # fmt: skip
+        return y, mask
+
+
+def wrapped(counter: int) -> Word:
+    """The number of a block, which wraps at 2^64."""
+    return np.uint64(counter % 2**64)
+
+
+def filled(fill: Kernel, seed: int, counter: int, shape: Shape, dtype: DType) -> Array:
+    """As many numbers as shape holds, made by a kernel that fills blocks of four."""
+    count = math.prod(shape)
+    y = np.empty((-(-count // 4), 4), dtype)
+    fill.sized(count, PARALLEL_FROM)(np.uint64(seed), wrapped(counter), y)
+    return y.reshape(-1)[:count].reshape(shape)
