@@ -85,26 +85,27 @@ def launch(loop: Kernel, *arrays: Array) -> Array:
 class Elementwise(NumpyBackend):
     """Arithmetic on arrays of one shape, and the activations that are arithmetic.
 
-    A call on a small array takes a microsecond, so sizes are looked at before anything else.
+    A call on a small array takes a microsecond, so sizes are looked at before anything else; either
+    operand may be a Python number, as in 1 / x.
     """
 
     def add(self, a: Array, b: Array) -> Array:
-        if a.size < PARALLEL_FROM or not same_shape(a, b):
+        if type(a) is not np.ndarray or a.size < PARALLEL_FROM or not same_shape(a, b):
             return self._ufunc(np.add, a, b)
         return launch(add, a, b)
 
     def subtract(self, a: Array, b: Array) -> Array:
-        if a.size < PARALLEL_FROM or not same_shape(a, b):
+        if type(a) is not np.ndarray or a.size < PARALLEL_FROM or not same_shape(a, b):
             return self._ufunc(np.subtract, a, b)
         return launch(subtract, a, b)
 
     def multiply(self, a: Array, b: Array) -> Array:
-        if a.size < PARALLEL_FROM or not same_shape(a, b):
+        if type(a) is not np.ndarray or a.size < PARALLEL_FROM or not same_shape(a, b):
             return self._ufunc(np.multiply, a, b)
         return launch(multiply, a, b)
 
     def divide(self, a: Array, b: Array) -> Array:
-        if a.size < PARALLEL_FROM or not same_shape(a, b):
+        if type(a) is not np.ndarray or a.size < PARALLEL_FROM or not same_shape(a, b):
             return self._ufunc(np.divide, a, b)
         return launch(divide, a, b)
 
