@@ -32,9 +32,7 @@ def tensor(
     if isinstance(data, Tensor):
         data = data.numpy()
     host = _host_array(data)
-    if dtype is None and host.dtype not in SUPPORTED:
-        raise DTypeError(f"tensor: dtype {host.dtype} is not supported; convert it, or pass dtype=")
-    chosen = host.dtype if dtype is None else as_dtype(dtype)
+    chosen = _natural_dtype(data, host) if dtype is None else as_dtype(dtype)
     return Tensor(target.asarray(np.array(host, chosen, order="C")), target, requires_grad)
 
 
@@ -47,12 +45,19 @@ def _host_array(data: Any) -> np.ndarray:
         ) from error
     if host.dtype.kind not in "fiub":
         raise DTypeError(f"tensor: needs numbers in rows of equal length, got {host.dtype}")
+    return host
+
+
+def _natural_dtype(data: Any, host: np.ndarray) -> np.dtype[Any]:
+    """What tensor(data) becomes if nobody asks for a dtype."""
     if not isinstance(data, (np.ndarray, np.generic)):
         if host.dtype == np.float64:
-            return host.astype(float32)
+            return float32
         if host.dtype.kind == "i":
-            return host.astype(int64)
-    return host
+            return int64
+    if host.dtype not in SUPPORTED:
+        raise DTypeError(f"tensor: dtype {host.dtype} is not supported; convert it, or pass dtype=")
+    return host.dtype
 
 
 def from_numpy(array: np.ndarray, backend: Where = None) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.graph import mismatch
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
 
@@ -40,6 +41,13 @@ def same_dtype(operation: str, x: Tensor, **others: Tensor | None) -> None:
                 f"{operation}: x is {x.dtype}, but {name} is {other.dtype}; "
                 f"convert one: .astype('{x.dtype}')"
             )
+
+
+def same_backend(operation: str, x: Tensor, *others: Tensor | None) -> None:
+    """For tensors that no recorded operation takes. Raises: BackendMismatch."""
+    for other in others:
+        if other is not None and other.backend is not x.backend:
+            raise mismatch(operation, x.backend.name, other.backend.name)
 
 
 def integers(operation: str, name: str, x: Any) -> None:

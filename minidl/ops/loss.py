@@ -8,13 +8,16 @@ from ..engine.apply import apply
 from ..engine.creation import ones
 from ..engine.dtypes import int64
 from ..engine.function import Function
+from ..engine.graph import repeats
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
 from . import check
-from .elementwise import exp, log, minimum, softplus, where
+from .elementwise import clip, exp, log, softplus, where
 from .reduce import log_softmax, mean
 from .reduce import sum as total
 from .shape import gather, reshape, transpose
+
+REDUCTIONS = ("mean", "sum", "none")
 
 
 class CrossEntropy(Function):
@@ -50,7 +53,7 @@ class CrossEntropy(Function):
 
 
 def _reduced(operation: str, loss: Tensor, reduction: str) -> Tensor:
-    check.choice(operation, "reduction", reduction, ("mean", "sum", "none"))
+    check.choice(operation, "reduction", reduction, REDUCTIONS)
     if reduction == "none":
         return loss
     return mean(loss) if reduction == "mean" else total(loss)
@@ -98,9 +101,9 @@ def huber_loss(x: Tensor, target: Tensor, reduction: str = "mean", delta: float 
     _alike("huber_loss", x, target)
     if not delta > 0:
         raise ArgumentError(f"huber_loss: delta must be positive, got {delta}")
-    distance = (x - target).abs()
-    near = minimum(distance, delta)  # near (distance - near / 2) covers both branches
-    return _reduced("huber_loss", near * (distance - 0.5 * near), reduction)
+    difference = x - target
+    near = clip(difference, -delta, delta)  # near (d - near / 2) covers all branches, smoothly at 0
+    return _reduced("huber_loss", near * (difference - 0.5 * near), reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -120,6 +123,12 @@ def binary_cross_entropy_with_logits(
     Tensor([0.6931, 0.    ])
     """
     _alike("binary_cross_entropy_with_logits", x, target)
+    for w in (weight, pos_weight):
+        if w is not None and not repeats(w.shape, x.shape):
+            raise ShapeError(
+                f"binary_cross_entropy_with_logits: a weight of shape {w.shape} cannot be repeated "
+                f"to x {x.shape}"
+            )
     positive = target * softplus(-x)
     loss = (positive if pos_weight is None else positive * pos_weight) + (1 - target) * softplus(x)
     return _reduced(
@@ -133,8 +142,8 @@ def cross_entropy(
 ) -> Tensor:  # fmt: skip
     """-log softmax(x)[target]: the loss of a classifier, from logits.
 
-    With class weights the mean is weighted. Rows whose target is ignore_index count for nothing; if
-    all are, the mean is NaN, as in PyTorch.
+    With class weights, which are constants, the mean is weighted. Rows whose target is ignore_index
+    count for nothing; if all are, the mean is NaN, as in PyTorch.
 
     Shapes: x (N, C) or (N, C, ...), target (N,) or (N, ...) of integers, weight (C,).
     Raises: ShapeError, DTypeError, ArgumentError; IndexRangeError for a label outside 0 to C - 1.
@@ -144,7 +153,9 @@ def cross_entropy(
     0.693147...
     """
     check.probability("cross_entropy", "label_smoothing", label_smoothing)
+    check.choice("cross_entropy", "reduction", reduction, REDUCTIONS)
     rows, labels, some_ignored = _classes("cross_entropy", x, target, weight, ignore_index)
+    weight = None if weight is None else weight.detach()
     loss = apply(CrossEntropy(ignore_index, float(label_smoothing)), rows, labels, weight)
     counted = (
         _counted(labels, weight, ignore_index, x) if some_ignored or weight is not None else None
@@ -165,7 +176,9 @@ def nll_loss(
     >>> nll_loss(tensor([[-1.0, -2.0]]), tensor([1])).item()
     2.0
     """
+    check.choice("nll_loss", "reduction", reduction, REDUCTIONS)
     rows, labels, some_ignored = _classes("nll_loss", x, target, weight, ignore_index)
+    weight = None if weight is None else weight.detach()
     ignored = labels == ignore_index
     weighted = rows if weight is None else rows * weight
     picked = reshape(gather(weighted, 1, reshape(where(ignored, 0, labels), (-1, 1))), (-1,))
@@ -213,7 +226,7 @@ def _counted(labels: Tensor, weight: Tensor | None, ignore_index: int, like: Ten
     ignored = labels == ignore_index
     each = ones(labels.shape, like.dtype, backend=like.backend)
     if weight is not None:
-        each = weight.detach()[where(ignored, 0, labels)]
+        each = weight[where(ignored, 0, labels)]
     return total(where(ignored, 0.0, each))
 
 
@@ -236,6 +249,7 @@ def kl_div(x: Tensor, target: Tensor, reduction: str = "mean", log_target: bool 
     0.0
     """
     _alike("kl_div", x, target)
+    check.choice("kl_div", "reduction", reduction, (*REDUCTIONS, "batchmean"))
     if log_target:
         loss = exp(target) * (target - x)
     else:  # 0 log 0 = 0

@@ -118,6 +118,7 @@ def batch_norm(
     channels = x.shape[1]
     check.shape_is("batch_norm", "running_mean", running_mean, (channels,))
     check.shape_is("batch_norm", "running_var", running_var, (channels,))
+    check.same_backend("batch_norm", x, running_mean, running_var)
     weight, bias = _affine("batch_norm", x, weight, bias, (channels,))
     per_channel = x.size // channels if channels else 0
     if not training:

@@ -40,6 +40,8 @@ def test_tensor_copies_and_converts(backend, other):
     assert x.tolist() == [1, 1]
     assert_same(minidl.tensor(x, backend=other).numpy(), np.ones(2, np.float32))
     assert_same(minidl.tensor([1.75], "int32", backend=backend).numpy(), np.array([1], np.int32))
+    third = minidl.tensor([1 / 3], "float64", backend=backend)
+    assert third.item() == 1 / 3  # not rounded to the default float32 on the way
     assert minidl.tensor([1, 2], float, backend=backend).dtype == np.float64
 
 

@@ -202,7 +202,15 @@ def test_concatenate_promotes_and_gives_each_part_its_own_dtype(backend):
 
 def test_views_share_memory_on_a_cpu():
     x = minidl.tensor(X, backend="numpy")
-    for view in (x.reshape(-1), x.T, x[0], x[..., ::-1], ops.alias(x), ops.flip(x), x.expand(2, 2, 3, 4)):
+    for view in (
+        x.reshape(-1),
+        x.T,
+        x[0],
+        x[..., ::-1],
+        ops.alias(x),
+        ops.flip(x),
+        x.expand(2, 2, 3, 4),
+    ):
         assert np.shares_memory(view.numpy(), x.numpy())
     for copied in (x[[0, 1]], x[x > -9], x.clone(), x.astype("float64"), ops.pad(x, 0)):
         assert not np.shares_memory(copied.numpy(), x.numpy())
