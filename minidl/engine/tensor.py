@@ -282,27 +282,30 @@ class Tensor:
 
     def copy_(self, other: TensorLike) -> Tensor:
         """Overwrite the values with those of other, broadcast and converted to this dtype."""
-        self._mutable("copy_")
-        value = self._value_of(other, "copy_")
+        return self._overwrite("copy_", other)
+
+    def _overwrite(self, operation: str, other: TensorLike) -> Tensor:
+        self._mutable(operation)
+        value = self._value_of(other, operation)
         shape = getattr(value, "shape", ())
         if shape != self.shape:
             if shape and not graph.repeats(shape, self.shape):
-                raise ShapeError(f"copy_: shape {shape} cannot be repeated to {self.shape}")
+                raise ShapeError(f"{operation}: shape {shape} cannot be repeated to {self.shape}")
             value = self.backend.broadcast_to(self.backend.asarray(value), self.shape)
         self.backend.copyto(self.data, value)
         return self
 
     def fill_(self, value: float) -> Tensor:
         """Set every element to value."""
-        return self.copy_(value)
+        return self._overwrite("fill_", value)
 
     def zero_(self) -> Tensor:
         """Set every element to 0."""
-        return self.copy_(0)
+        return self._overwrite("zero_", 0)
 
     def add_(self, other: TensorLike, alpha: float = 1) -> Tensor:
         """Add alpha * other in place."""
-        return self.copy_(self.detach() + (other if alpha == 1 else other * alpha))
+        return self._overwrite("add_", self.detach() + (other if alpha == 1 else other * alpha))
 
     def sub_(self, other: TensorLike, alpha: float = 1) -> Tensor:
         """Subtract alpha * other in place."""
@@ -310,15 +313,15 @@ class Tensor:
 
     def mul_(self, other: TensorLike) -> Tensor:
         """Multiply by other in place."""
-        return self.copy_(self.detach() * other)
+        return self._overwrite("mul_", self.detach() * other)
 
     def div_(self, other: TensorLike) -> Tensor:
         """Divide by other in place."""
-        return self.copy_(self.detach() / other)
+        return self._overwrite("div_", self.detach() / other)
 
     def clamp_(self, min: float | None = None, max: float | None = None) -> Tensor:
         """Limit to [min, max] in place."""
-        return self.copy_(ops.clip(self.detach(), min, max))
+        return self._overwrite("clamp_", ops.clip(self.detach(), min, max))
 
     def __setitem__(self, index: Any, value: TensorLike) -> None:
         self._mutable("setitem")

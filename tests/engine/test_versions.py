@@ -31,11 +31,11 @@ IN_PLACE = {
 }
 
 
-@pytest.mark.parametrize("change", IN_PLACE.values(), ids=IN_PLACE)
-def test_a_recorded_tensor_refuses_in_place_changes(backend, change):
+@pytest.mark.parametrize(("name", "change"), IN_PLACE.items(), ids=IN_PLACE)
+def test_a_recorded_tensor_refuses_in_place_changes(backend, name, change):
     for x in (leaf(backend), leaf(backend) * 2):
         before = x.tolist()
-        with pytest.raises(GraphError, match="no_grad"):
+        with pytest.raises(GraphError, match=rf"(add_|{name}): .*no_grad"):
             change(x)
         assert x.tolist() == before
 

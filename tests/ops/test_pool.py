@@ -13,7 +13,7 @@ from minidl.errors import ArgumentError, DTypeError, ShapeError
 from tests import oracle
 from tests.tolerances import assert_same
 
-from .cases import Case, OperationCases, case, covers, eighths, spread
+from .cases import Case, OperationCases, case, spread
 
 # (image, kernel, stride, padding)
 WINDOWS = {
@@ -51,6 +51,20 @@ def pooling_cases() -> list[Case]:
     return found
 
 
+def gradient_cases() -> list[Case]:
+    """The gradients as operations of their own, which are differentiated again."""
+    shape, *rest = WINDOWS["overlapping"]
+    g = geometry(*rest)
+    y, index = oracle.max_pool2d(spread(*shape), *g)
+    return [
+        case("max_pool2d_grad", lambda t, i: ops.max_pool2d_grad(t * t, i, shape),
+             lambda t, i: oracle.max_pool2d_grad(t * t, i, shape), spread(*y.shape),
+             index.astype(np.int64)),
+        case("avg_pool2d_grad", lambda t: ops.avg_pool2d_grad(t * t, shape, *g, False),
+             lambda t: oracle.avg_pool2d_grad(t * t, shape, *g, False), spread(*y.shape)),
+    ]  # fmt: skip
+
+
 def adaptive(x: np.ndarray, size, function) -> np.ndarray:
     """Window i of count reaches from floor(i n / count) to ceil((i + 1) n / count)."""
     height, width = pair(size)
@@ -75,24 +89,7 @@ def adaptive_cases() -> list[Case]:
 
 
 class TestCases(OperationCases):
-    cases = (*pooling_cases(), *adaptive_cases())
-
-
-@covers("max_pool2d_grad", "avg_pool2d_grad")
-@pytest.mark.parametrize("label", WINDOWS)
-def test_gradients_are_operations_too(backend, label):
-    """On tensors, against the oracle; their own derivatives are those of second order above."""
-    shape, *rest = WINDOWS[label]
-    g = geometry(*rest)
-    x = spread(*shape)
-    y, index = oracle.max_pool2d(x, *g)
-    grad = eighths(*y.shape)
-    t, i = (minidl.tensor(v, backend=backend) for v in (grad, index.astype(np.int64)))
-    found = ops.max_pool2d_grad(t, i, shape)
-    assert_same(found.numpy(), oracle.max_pool2d_grad(grad, index, shape), signed_zero=False)
-    if g[0] in ((2, 2), (1, 2)):  # divisors that are powers of two keep eighths exact
-        found = ops.avg_pool2d_grad(t, shape, *g, True)
-        assert_same(found.numpy(), oracle.avg_pool2d_grad(grad, shape, *g, True), False)
+    cases = (*pooling_cases(), *gradient_cases(), *adaptive_cases())
 
 
 def test_the_first_of_equal_maxima_gets_the_gradient(backend):
