@@ -62,14 +62,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=THREADS.after_fork)
 
 
-def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+def _compile(function: Callable[..., Any], cache: bool = True, **options: Any) -> Any:
     """njit with a disk cache; without one where no directory can be written."""
     options = {"error_model": "numpy", "nogil": True, **options}
     try:
-        compiled = numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=cache, **options)(function)
     except RuntimeError:  # "cannot cache function": not even a user-wide cache directory
-        compiled = numba.njit(**options)(function)
-    return cast("Callable[..., Any]", compiled)
+        return numba.njit(**options)(function)
 
 
 def _renamed(function: Callable[..., Any], form: str) -> Callable[..., Any]:
@@ -87,36 +86,44 @@ class Kernel:
     def __init__(self, function: Callable[..., Any], fastmath: Any) -> None:
         self.__doc__ = function.__doc__
         self.name = function.__name__
-        self._serial = _compile(_renamed(function, "serial"), fastmath=fastmath)
-        self._parallel = _compile(_renamed(function, "parallel"), fastmath=fastmath, parallel=True)
+        self._options = {
+            "_serial": {"fastmath": fastmath},
+            "_parallel": {"fastmath": fastmath, "parallel": True},
+        }
+        self._serial, self._parallel = (
+            _compile(_renamed(function, form.lstrip("_")), **options)
+            for form, options in self._options.items()
+        )
 
     def __call__(self, *arguments: Any) -> Any:
         """Run on Numba's threads: one caller at a time where the threading layer cannot do more."""
         if not THREADS.exclusive:
-            return _run(self._parallel, arguments)
+            return self._run("_parallel", arguments)
         if THREADS.lost:
             _warn_of_fork()
             return self.serial(*arguments)
         with THREADS.lock:
-            result = _run(self._parallel, arguments)
+            result = self._run("_parallel", arguments)
             THREADS.after_launch()
         return result
 
     def serial(self, *arguments: Any) -> Any:
         """Run on the calling thread."""
-        return _run(self._serial, arguments)
+        return self._run("_serial", arguments)
 
     def sized(self, work: int, parallel_from: int) -> Callable[..., Any]:
         """The form that pays: parallel if there is enough work to make up for the launch."""
         return self if work >= parallel_from else self.serial
 
-
-def _run(compiled: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Call a compiled function; a cache that cannot be written (any more) costs time, no result."""
-    try:
-        return compiled(*arguments)
-    except OSError:  # from saving what was just compiled; it has not run yet, and now exists
-        return compiled(*arguments)
+    def _run(self, form: str, arguments: tuple[Any, ...]) -> Any:
+        """Call a form; a cache that cannot be read or written costs time, not the result."""
+        compiled = getattr(self, form)
+        try:
+            return compiled(*arguments)
+        except OSError:  # kernels raise none: it comes from the cache, before anything has run
+            compiled = _compile(compiled.py_func, cache=False, **self._options[form])
+            setattr(self, form, compiled)
+            return compiled(*arguments)
 
 
 def _warn_of_fork() -> None:

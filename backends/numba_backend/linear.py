@@ -46,7 +46,7 @@ def tile_size(batch: int, rows: int, columns: int, depth: int) -> Pair:
     """Halve the longer side of the product until there is enough to share; from shapes alone.
 
     >>> tile_size(1, 64, 120, 400), tile_size(1, 1024, 1024, 1024)
-    ((64, 64), (256, 512))
+    ((64, 64), (512, 256))
     """
     height, width, tiles = rows, columns, batch
     while height * width * depth > TILE_WORK and max(height, width) > TILE_SIDE:
