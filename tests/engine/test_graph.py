@@ -150,6 +150,20 @@ def test_grad_for_a_middle_tensor_leaves_what_is_older_alone(backend):
     assert_same(x.grad.numpy(), np.asarray(middle.numpy()))
 
 
+def test_a_tensor_used_at_several_depths_has_one_gradient(backend):
+    """All its uses come first: hooks see the sum, once, and work on it is not repeated."""
+    x, seen, visits = leaf(backend), [], []
+    middle = x * 2
+    middle.register_hook(lambda grad: seen.append(grad.tolist()))
+    y = (middle + (middle * 3 + (middle * 5 + middle * middle))).sum()
+    with minidl.observe(lambda phase, function, *_: visits.append(function.name)):
+        for_x, for_middle = minidl.grad(y, [x, middle])
+    same(for_middle, [13, 17, 21])
+    same(for_x, [26, 34, 42])
+    assert seen == [[13, 17, 21]]
+    assert len(visits) == 8
+
+
 def test_unused_inputs_are_refused_or_none(backend):
     x, other = leaf(backend), leaf(backend)
     y = (x * 2).sum()

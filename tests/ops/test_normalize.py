@@ -45,6 +45,8 @@ LAYER = [
          lambda x, w: normal(x, (1,)) * w, spread(2, 4), W4),
     case("layer_norm: only the weight", lambda x, w: ops.layer_norm(x, (4,), w, eps=EPS),
          lambda x, w: normal(x, (1,)) * w, spread(2, 4), W4, constant=(0,)),
+    case("layer_norm: weight from x", lambda x: ops.layer_norm(x, 4, x[0] * x[1], eps=EPS),
+         lambda x: normal(x, (1,)) * x[0] * x[1], spread(2, 4)),
     case("layer_norm: default eps", lambda x: ops.layer_norm(x, 4), lambda x: normal(x, (1,), 1e-5),
          spread(2, 4)),
 ]  # fmt: skip
