@@ -99,6 +99,28 @@ def test_a_definition_serves_for_higher_derivatives(backend):
     same(curvature, [2, 2])
 
 
+def test_an_input_of_a_definition_may_depend_on_another(backend):
+    """Each input counts for itself; what runs from one to the other is the outer graph's to add."""
+
+    class Product(Function):
+        def forward(self, a, b):
+            self.both = (a, b)
+            return a * b
+
+        def backward(self, grad):
+            a, b = self.both
+            return grad * b, grad * a
+
+        def definition(self, a, b):
+            return a * b
+
+    x = leaf(backend)
+    y = minidl.apply(Product(), x, x * x).sum()
+    for expected in ([3, 12], [6, 12], [6, 6]):
+        (y,) = minidl.grad(y.sum(), x, create_graph=True)
+        same(y, expected)
+
+
 def test_results_are_arrays_even_where_operators_make_scalars(backend):
     y = minidl.apply(Cube(), leaf(backend, 2.0))
     assert backend.is_array(y.data)
