@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import jit
+from .activation import Activation
 from .blas import BLAS, require_gemm
 from .conv import Conv
 from .elementwise import Elementwise
@@ -17,7 +18,7 @@ from .scatter import Scatter
 
 
 class NumbaBackend(
-    Conv, Elementwise, Linear, Loss, Normalize, Optimizer, Pool, Random, Reduce, Scatter
+    Activation, Conv, Elementwise, Linear, Loss, Normalize, Optimizer, Pool, Random, Reduce, Scatter
 ):
     """The contract on NumPy arrays, computed by parallel kernels where that was measured to pay.
 
