@@ -61,4 +61,6 @@ def apply(function: Function, *inputs: Any) -> Tensor:
 
 def _foreign(function: Function, x: Any) -> DTypeError:
     kind = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
-    return DTypeError(f"{function.name}: expected a Tensor, got {kind}; wrap it: minidl.tensor(x)")
+    number = isinstance(x, np.generic)  # which would widen what a Python number does not
+    fix = "pass a Python number: x.item()" if number else "wrap it: minidl.tensor(x)"
+    return DTypeError(f"{function.name}: expected a Tensor, got {kind}; {fix}")
