@@ -204,6 +204,30 @@ raise SystemExit(os.waitstatus_to_exitcode(status))
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize(
+    ("outside", "inside"),
+    [
+        ({}, "10000"),
+        ({"GOMP_SPINCOUNT": "77"}, "77"),
+        ({"OMP_WAIT_POLICY": "active"}, "None"),
+    ],
+)
+def test_idle_threads_spin_briefly_unless_told_otherwise(
+    numba_backend, monkeypatch, outside, inside
+):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)  # started here, the backend has set it
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    result = run(
+        """
+import os
+backends.get("numba")
+print(os.environ.get("GOMP_SPINCOUNT"))
+""",
+        **outside,
+    )
+    assert result.stdout.strip() == inside, result.stderr
+
+
 def test_the_plainest_threading_layer_is_not_entered_twice(numba_backend):
     result = run(
         """
