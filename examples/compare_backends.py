@@ -32,6 +32,7 @@ from minidl import nn, ops, optim
 Work = Callable[[], Any]  # does the work once; returns an array to compare, or a loss
 ROWS: dict[str, Callable[[], Work]] = {}
 SAMPLE_SECONDS = 0.02  # one sample repeats the work for at least this long
+PAUSE = 0.15  # seconds until the BLAS threads of the one before stop spinning and go to sleep
 AGREEMENT = 1e-3  # how far, relatively, the compared sums may differ in float32
 
 
@@ -50,7 +51,7 @@ def draw(*shape: int) -> minidl.Tensor:
 def both_ways(function: Callable[..., minidl.Tensor], *inputs: minidl.Tensor) -> Work:
     """Forward and backward of an operation."""
     leaves = [x.requires_grad_() if x.dtype.kind == "f" else x for x in inputs]
-    seed = minidl.ones_like(function(*leaves).detach())
+    seed = draw(*function(*leaves).shape)  # with a constant one, gradients of softmax cancel to 0
 
     def work() -> Any:
         wanted = [x for x in leaves if x.requires_grad]
@@ -271,7 +272,7 @@ def compare(contestants: list[Contestant], name: str, rounds: int) -> dict[str, 
     samples: dict[str, list[float]] = {c.name: [] for c in contestants}
     for _ in range(rounds):
         for c in contestants:
-            time.sleep(0.005)  # until the threads of the one before have gone to sleep
+            time.sleep(PAUSE)
             samples[c.name].append(c.ask(f"sample {name}"))
     for n, values in samples.items():
         low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
