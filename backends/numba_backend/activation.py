@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from numba import prange
 
 from ..interface import Array
@@ -16,6 +15,7 @@ from ..numpy_backend import NumpyBackend
 from ..numpy_backend.activation import FAR, SQRT_HALF
 from .jit import Kernel, kernel
 from .layout import flat, plain, suits
+from .memory import empty
 
 PARALLEL_FROM = 1 << 11  # elements
 DENSITY = 1 / math.sqrt(2 * math.pi)  # the normal density at 0
@@ -48,7 +48,7 @@ def gelu_grad(grad: Array, x: Array, x_grad: Array) -> None:
 
 def launch(loop: Kernel, *arrays: Array) -> Array:
     """Run loop over the elements of arrays and of a new one, which is the result."""
-    y = np.empty(arrays[0].shape, arrays[0].dtype)
+    y = empty(arrays[0].shape, arrays[0].dtype)
     loop.sized(y.size, PARALLEL_FROM)(*(flat(plain(x)) for x in arrays), flat(y))
     return y
 

@@ -19,6 +19,7 @@ from .blas import BLAS, gemm
 from .conv_loops import add_columns, fill_columns, put_rows, take_rows
 from .jit import kernel
 from .layout import optional, plain, suits
+from .memory import empty
 
 PARALLEL_FROM = 1 << 18  # multiply-adds; below, a launch costs more than it saves
 CACHE = 1 << 16  # elements of a tile of columns: a quarter of a megabyte in float32
@@ -128,7 +129,7 @@ class Conv(NumpyBackend):
     ) -> Array:  # fmt: skip
         kernel_size = weight.shape[2:]
         size = out_size(framed(x.shape[2:], padding), kernel_size, stride, dilation)
-        y = np.empty((x.shape[0], weight.shape[0], *size), x.dtype)
+        y = empty((x.shape[0], weight.shape[0], *size), x.dtype)
         if not suits(x, weight, bias, y):
             return super().conv2d(x, weight, bias, stride, padding, dilation, groups)
         depth = math.prod(weight.shape[1:])
@@ -144,7 +145,7 @@ class Conv(NumpyBackend):
         self, grad: Array, weight: Array, shape: Shape,
         stride: Pair, padding: Pair, dilation: Pair, groups: int,
     ) -> Array:  # fmt: skip
-        x_grad = np.empty(shape, grad.dtype)
+        x_grad = empty(shape, grad.dtype)
         if not suits(grad, weight, x_grad):
             return super().conv2d_input_grad(grad, weight, shape, stride, padding, dilation, groups)
         depth = math.prod(weight.shape[1:])
@@ -168,7 +169,7 @@ class Conv(NumpyBackend):
         depth = math.prod(shape[1:])
         parts = max(1, min(x.shape[0], PARTS, PARTIAL_SUMS // weight))
         blocks = min(shape[1], -(-PARTS // parts))
-        partial = np.empty((parts, *shape), grad.dtype)
+        partial = empty((parts, *shape), grad.dtype)
         tile = tile_rows(depth, x.shape[0] * grad.shape[2], grad.shape[3])
         with BLAS:
             weight_grad.sized(grad.size * depth, PARALLEL_FROM)(
@@ -176,6 +177,6 @@ class Conv(NumpyBackend):
             )
         if parts == 1:
             return partial[0]
-        total = np.empty(shape, grad.dtype)
+        total = empty(shape, grad.dtype)
         add_up.sized(partial.size, 1 << 16)(partial.reshape(parts, -1), total.reshape(-1))
         return total

@@ -13,6 +13,7 @@ from ..interface import Array
 from ..numpy_backend import NumpyBackend
 from .jit import Kernel, kernel
 from .layout import F32, F64, flat
+from .memory import empty
 
 PARALLEL_FROM = 1 << 16  # elements, for one operation each
 SERIAL_FROM = 1 << 12  # elements, where NumPy needs several passes
@@ -77,7 +78,7 @@ def same_shape(*arrays: Array) -> bool:
 
 def launch(loop: Kernel, *arrays: Array) -> Array:
     """Run loop over the flattened arrays and a new one, which is the result."""
-    y = np.empty(arrays[0].shape, arrays[0].dtype)
+    y = empty(arrays[0].shape, arrays[0].dtype)
     loop.sized(y.size, PARALLEL_FROM)(*(flat(a) for a in arrays), flat(y))
     return y
 
@@ -122,6 +123,6 @@ class Elementwise(NumpyBackend):
     def leaky_relu(self, x: Array, slope: float) -> Array:
         if x.size < SERIAL_FROM or not same_shape(x):
             return super().leaky_relu(x, slope)
-        y = np.empty(x.shape, x.dtype)
+        y = empty(x.shape, x.dtype)
         leaky_relu.sized(x.size, PARALLEL_FROM)(flat(x), x.dtype.type(slope), flat(y))
         return y

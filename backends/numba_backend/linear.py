@@ -12,6 +12,7 @@ from ..numpy_backend import NumpyBackend
 from .blas import BLAS, gemm
 from .jit import kernel
 from .layout import optional, plain, suits
+from .memory import empty
 
 # rows * columns * depth from which on OpenBLAS starts threads of its own, which would spin beside
 # ours for a tenth of a second. Smaller products are NumPy's.
@@ -103,7 +104,7 @@ def _operand(x: Array) -> tuple[Array, bool]:
 
 
 def _product(a: Array, b: Array, bias: Array | None, shape: Shape) -> Array:
-    y = np.empty(shape, a.dtype)
+    y = empty(shape, a.dtype)
     stack = y.reshape(-1, *shape[-2:])
     tile = tile_size(stack.shape[0], stack.shape[1], stack.shape[2], a.shape[-1])
     one = tile[0] >= shape[-2] and tile[1] >= shape[-1] and stack.shape[0] == 1

@@ -11,6 +11,7 @@ from ..interface import Array
 from ..numpy_backend import NumpyBackend
 from .jit import kernel
 from .layout import optional, plain, suits
+from .memory import empty
 
 PARALLEL_FROM = 1 << 12  # logits
 # Beyond, NumPy's vectorised exp is faster than ours element by element:
@@ -82,7 +83,7 @@ class Loss(NumpyBackend):
     ) -> tuple[Array, Array]:  # fmt: skip
         if not fits(logits, target, weight):
             return super().cross_entropy(logits, target, weight, ignore_index, smoothing)
-        loss, log_probs = np.empty(logits.shape[0], logits.dtype), np.empty_like(logits, order="C")
+        loss, log_probs = np.empty(logits.shape[0], logits.dtype), empty(logits.shape, logits.dtype)
         forward.sized(logits.size, PARALLEL_FROM)(
             plain(logits), plain(target), optional(weight, logits.dtype),
             ignore_index, float(smoothing), loss, log_probs,
@@ -98,7 +99,7 @@ class Loss(NumpyBackend):
             return super().cross_entropy_grad(
                 grad, log_probs, target, weight, ignore_index, smoothing
             )
-        logits_grad = np.empty_like(log_probs, order="C")
+        logits_grad = empty(log_probs.shape, log_probs.dtype)
         backward.serial(
             plain(grad), plain(log_probs), plain(target), optional(weight, grad.dtype),
             ignore_index, float(smoothing), logits_grad,

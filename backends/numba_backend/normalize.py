@@ -13,6 +13,7 @@ from ..interface import Array
 from ..numpy_backend import NumpyBackend
 from .jit import kernel
 from .layout import plain, suits
+from .memory import empty
 
 PARALLEL_FROM = 1 << 13  # elements of x
 PARTS = 16  # into how many tasks the sums over rows are split, whatever the number of threads
@@ -124,7 +125,7 @@ class Normalize(NumpyBackend):
     ) -> tuple[Array, Array, Array]:
         if not suits(x, weight, bias):
             return super().layer_norm(x, weight, bias, eps)
-        y = np.empty(x.shape, x.dtype)
+        y = empty(x.shape, x.dtype)
         mean, inv_std = np.empty((2, x.shape[0], 1), x.dtype)
         rows_forward.sized(x.size, PARALLEL_FROM)(
             plain(x), plain(weight), plain(bias), eps, y, mean, inv_std
@@ -136,7 +137,7 @@ class Normalize(NumpyBackend):
     ) -> tuple[Array, Array, Array]:
         if not suits(grad, x, weight, mean, inv_std):
             return super().layer_norm_grad(grad, x, weight, mean, inv_std)
-        x_grad = np.empty(x.shape, x.dtype)
+        x_grad = empty(x.shape, x.dtype)
         partial = np.empty((min(x.shape[0], PARTS), 2, x.shape[1]))
         rows_backward.sized(x.size, PARALLEL_FROM)(
             plain(grad), plain(x), plain(weight), plain(mean), plain(inv_std), x_grad, partial
@@ -149,7 +150,7 @@ class Normalize(NumpyBackend):
     ) -> tuple[Array, Array, Array]:
         if not suits(x, weight, bias) or x.shape[2] < SHORT:
             return super().batch_norm(x, weight, bias, eps)
-        y = np.empty(x.shape, x.dtype)
+        y = empty(x.shape, x.dtype)
         mean, var = np.empty((2, x.shape[1]), x.dtype)
         channels_forward.sized(x.size, PARALLEL_FROM)(
             plain(x), plain(weight), plain(bias), eps, y, mean, var
@@ -161,7 +162,7 @@ class Normalize(NumpyBackend):
     ) -> tuple[Array, Array, Array]:
         if not suits(grad, x, weight, mean, var) or x.shape[2] < SHORT:
             return super().batch_norm_grad(grad, x, weight, mean, var, eps)
-        x_grad = np.empty(x.shape, x.dtype)
+        x_grad = empty(x.shape, x.dtype)
         weight_grad, bias_grad = np.empty((2, x.shape[1]), x.dtype)
         channels_backward.sized(x.size, PARALLEL_FROM)(
             plain(grad), plain(x), plain(weight), plain(mean), plain(var), eps,

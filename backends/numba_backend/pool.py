@@ -15,6 +15,7 @@ from ..numpy_backend.windows import framed, out_size
 from .conv_loops import reach
 from .jit import helper, inlined, kernel
 from .layout import plain, suits
+from .memory import empty
 
 PARALLEL_FROM = 1 << 14  # elements of the image
 SHORT = 8  # elements of an output line
@@ -179,10 +180,10 @@ class Pool(NumpyBackend):
         self, x: Array, kernel: Pair, stride: Pair, padding: Pair
     ) -> tuple[Array, Array]:
         size = out_size(framed(x.shape[2:], padding), kernel, stride, DENSE)
-        y = np.empty((*x.shape[:2], *size), x.dtype)
+        y = empty((*x.shape[:2], *size), x.dtype)
         if not suits(x, y):
             return super().max_pool2d(x, kernel, stride, padding)
-        index = np.empty(y.shape, np.int64)
+        index = empty(y.shape, np.int64)
         arrays = planes(x), planes(y), planes(index)
         if kernel == stride == (2, 2) and padding == (0, 0):
             max_pairs.sized(x.size, PARALLEL_FROM)(*arrays)
@@ -194,7 +195,7 @@ class Pool(NumpyBackend):
         if not suits(grad) or index.dtype != np.int64:
             return super().max_pool2d_grad(grad, index, shape)
         images, size = shape[0] * shape[1], math.prod(grad.shape[2:])
-        x_grad = np.empty(shape, grad.dtype)
+        x_grad = empty(shape, grad.dtype)
         max_backward.sized(x_grad.size, PARALLEL_FROM)(
             plain(grad).reshape(images, size),
             plain(index).reshape(images, size),
@@ -206,7 +207,7 @@ class Pool(NumpyBackend):
         self, x: Array, kernel: Pair, stride: Pair, padding: Pair, count_include_pad: bool
     ) -> Array:
         size = out_size(framed(x.shape[2:], padding), kernel, stride, DENSE)
-        y = np.empty((*x.shape[:2], *size), x.dtype)
+        y = empty((*x.shape[:2], *size), x.dtype)
         if not suits(x, y):
             return super().avg_pool2d(x, kernel, stride, padding, count_include_pad)
         divisor = self._divisors(x.shape[2:], size, kernel, stride, padding, count_include_pad, x)
@@ -219,7 +220,7 @@ class Pool(NumpyBackend):
         self, grad: Array, shape: Shape, kernel: Pair, stride: Pair, padding: Pair,
         count_include_pad: bool,
     ) -> Array:  # fmt: skip
-        x_grad = np.empty(shape, grad.dtype)
+        x_grad = empty(shape, grad.dtype)
         if not suits(grad, x_grad):
             return super().avg_pool2d_grad(grad, shape, kernel, stride, padding, count_include_pad)
         divisor = self._divisors(

@@ -27,6 +27,7 @@ from ..numpy_backend.random import (
 )
 from .jit import Kernel, helper, kernel
 from .layout import F32, F64, flat, plain, suits
+from .memory import empty
 
 PARALLEL_FROM = 1 << 12  # words
 STRETCH = 1 << 10  # elements of a dropout task, a multiple of 4
@@ -131,7 +132,7 @@ class Random(NumpyBackend):
     """Whole blocks are made, and the rest of the last one dropped."""
 
     def philox(self, seed: int, counter: int, count: int) -> Array:
-        words = np.empty((-(-count // 4), 4), np.uint32)
+        words = empty((-(-count // 4), 4), np.uint32)
         fill_words.sized(count, PARALLEL_FROM)(np.uint64(seed), wrapped(counter), words)
         return words.reshape(-1)[:count]
 
@@ -149,7 +150,7 @@ class Random(NumpyBackend):
         threshold = math.ceil(p * 2**32)
         if threshold > MASK or not suits(x):
             return super().dropout(x, p, seed, counter)
-        y, mask = np.empty(x.shape, x.dtype), np.empty(x.shape, bool)
+        y, mask = empty(x.shape, x.dtype), empty(x.shape, bool)
         drop.sized(x.size, PARALLEL_FROM)(
             np.uint64(seed), wrapped(counter), np.uint32(threshold), x.dtype.type(1 / (1 - p)),
             flat(plain(x)), flat(y), flat(mask),
@@ -165,6 +166,6 @@ def wrapped(counter: int) -> Word:
 def filled(fill: Kernel, seed: int, counter: int, shape: Shape, dtype: DType) -> Array:
     """As many numbers as shape holds, made by a kernel that fills blocks of four."""
     count = math.prod(shape)
-    y = np.empty((-(-count // 4), 4), dtype)
+    y = empty((-(-count // 4), 4), dtype)
     fill.sized(count, PARALLEL_FROM)(np.uint64(seed), wrapped(counter), y)
     return y.reshape(-1)[:count].reshape(shape)

@@ -12,6 +12,7 @@ from ..interface import Array, Axes
 from ..numpy_backend import NumpyBackend
 from .jit import Kernel, inlined, kernel
 from .layout import plain, suits
+from .memory import empty
 
 SUM_FROM = 1 << 16  # elements; below, NumPy's sum is as fast
 SUM_ROW = 16  # elements that lie side by side in a sum over more than one axis
@@ -115,7 +116,7 @@ def rows(x: Array) -> Array:
 
 def by_rows(loop: Kernel, parallel_from: int, *arrays: Array) -> Array:
     """Run loop over the rows of arrays and of a new one, which is the result."""
-    y = np.empty(arrays[0].shape, arrays[0].dtype)
+    y = empty(arrays[0].shape, arrays[0].dtype)
     loop.sized(y.size, parallel_from)(*(rows(x) for x in arrays), rows(y))
     return y
 
