@@ -4,9 +4,9 @@
 
 Each backend runs in a process of its own, because the idle threads of one library slow the other.
 The processes take turns, round after round (A B A B ...), so that a change of the machine's speed
-hits all alike. What a row computes is compared first: where the backends disagree, no ratio is
-printed. The first call, which compiles, is reported apart. Figures are medians, with the quartiles
-behind them.
+hits all alike; each turn begins with a tenth of a second that is not counted. What a row computes
+is compared first: where the backends disagree, no ratio is printed. The first call, which compiles,
+is reported apart. Figures are medians, with the quartiles behind them.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ Work = Callable[[], Any]  # does the work once; returns an array to compare, or 
 ROWS: dict[str, Callable[[], Work]] = {}
 SAMPLE_SECONDS = 0.02  # one sample repeats the work for at least this long
 PAUSE = 0.15  # seconds until the BLAS threads of the one before stop spinning and go to sleep
+WARM_UP = 0.1  # seconds at the start of a turn, until threads that slept are spread over the cores
 AGREEMENT = 1e-3  # how far, relatively, the compared sums may differ in float32
 
 
@@ -220,6 +221,9 @@ def worker(name: str) -> None:
             answer: Any = {"first": first, "sum": float(np.abs(result).sum())}
         else:
             work, repeats = prepared[which]
+            awake = time.perf_counter() + WARM_UP
+            while time.perf_counter() < awake:
+                timed(work, repeats, backend)
             answer = timed(work, repeats, backend) / repeats
         print(json.dumps(answer), flush=True)
 
