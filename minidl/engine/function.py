@@ -140,21 +140,31 @@ class Function:
     def linked_inputs(self, like: Tensor) -> list[Any]:
         """The saved inputs of a fused operation as Tensors joined to the graph."""
         assert self._edges is not None
-        pairs = zip(self._inputs, self._edges, strict=True)
-        return [like.linked(a, e) if self.backend.is_array(a) else a for a, e in pairs]
+        known = zip(self._inputs, self._edges, self._marks)  # noqa: B905  (the result's comes last)
+        return [
+            _joined(like, a, edge, version) if self.backend.is_array(a) else a
+            for a, edge, (_, version, _) in known
+        ]
 
     def _as_tensor(self, name: str, value: Array, like: Tensor) -> Tensor:
         assert self._edges is not None
         sources: tuple[Edge, ...] = (*self._edges, self)
-        for (identity, *_), edge in zip(self._marks, sources, strict=True):
+        for (identity, version, _), edge in zip(self._marks, sources, strict=True):
             if id(value) == identity:
-                return like.linked(value, edge)
+                return _joined(like, value, edge, version)
         if value.dtype.kind == "f":
             raise GraphError(
                 f"{self.name} saved {name!r}, neither an input nor the result, so its gradient "
                 "cannot be differentiated again. Save inputs, or give the operation a `definition`."
             )
         return like.linked(value, None)
+
+
+def _joined(like: Tensor, value: Array, edge: Edge, version: Version) -> Tensor:
+    """A saved array in the graph again, still counting the changes of the memory it came from."""
+    tensor = like.linked(value, edge)
+    tensor.version = version
+    return tensor
 
 
 # Where a gradient flows next: the operation that made the input, or the input if it is a leaf.

@@ -42,8 +42,9 @@ class Parameter(Tensor):
     def __init__(self, data: Tensor, requires_grad: bool = True) -> None:
         if not isinstance(data, Tensor):
             raise DTypeError(f"Parameter: needs a Tensor, got {type(data).__name__}")
-        super().__init__(data.data, data.backend, requires_grad)
-        self.version = data.version
+        view = data.detach()  # the graph tells tensors apart by the array object that they hold
+        super().__init__(view.data, view.backend, requires_grad)
+        self.version = view.version
         self.constraint = None
 
     def __repr__(self) -> str:

@@ -213,7 +213,9 @@ def _native(x: Tensor, item: Any, at: int, lengths: tuple[int, ...]) -> Any:
         item = item.data
     if not x.backend.is_array(item) and not isinstance(item, (np.ndarray, np.generic)):
         raise DTypeError(f"getitem: cannot index with {type(item).__name__}")
-    native = x.backend.asarray(item)
+    native = x.backend.copy(
+        x.backend.asarray(item)
+    )  # the graph keeps it: the caller may change his
     if _is_mask(native):
         if native.shape != lengths:
             raise ShapeError(

@@ -234,3 +234,39 @@ def test_a_fused_operation_notices_as_well(backend):
     weight.zero_()
     with pytest.raises(GraphError, match="LayerNorm"):
         y.backward()
+
+
+GRAPHS = {
+    "an elementary operation": (lambda h: h**3, "Pow"),
+    "a definition": (minidl.ops.silu, "Multiply|Sigmoid"),
+}
+
+
+@pytest.mark.parametrize(("function", "name"), GRAPHS.values(), ids=GRAPHS)
+def test_a_change_between_two_derivatives_is_noticed(backend, function, name):
+    """The graph of the gradient saved it too, and only there does anything need it any more."""
+    x = leaf(backend)
+    h = x + 1
+    (slope,) = minidl.grad(function(h).sum(), x, create_graph=True)
+    with minidl.no_grad():
+        h.add_(10)
+    with pytest.raises(GraphError, match=rf"({name}): a value needed.*modified in place"):
+        minidl.grad(slope.sum(), x)
+
+
+INDICES = {
+    "an index tensor": lambda backend: minidl.tensor([0, 1], backend=backend),
+    "an index array": lambda backend: np.array([0, 1]),
+    "a mask": lambda backend: minidl.tensor([True, True, False], backend=backend),
+    "a mask array": lambda backend: np.array([True, True, False]),
+}
+
+
+@pytest.mark.parametrize("make", INDICES.values(), ids=INDICES)
+@pytest.mark.parametrize("wrap", [lambda i: i, lambda i: (..., i)], ids=["alone", "in a tuple"])
+def test_the_gradient_goes_where_the_index_pointed(backend, make, wrap):
+    x, index = leaf(backend), make(backend)
+    y = x[wrap(index)].sum()
+    index[0] = 2 if len(index) == 2 else False
+    y.backward()
+    same(x.grad, [1, 1, 0])

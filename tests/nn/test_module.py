@@ -104,6 +104,16 @@ def test_a_parameter_shares_memory_and_version_with_its_tensor(backend):
     assert repr(p).startswith("Parameter containing:\nTensor([3., 3.]")
 
 
+def test_a_parameter_and_its_tensor_are_two_tensors(backend):
+    """In a graph of gradients, each saved value must be found to be the one or the other."""
+    x = minidl.tensor([2.0], requires_grad=True, backend=backend)
+    p = nn.Parameter(x)
+    (slope,) = minidl.grad(p * x, p, create_graph=True)
+    for_x, for_p = minidl.grad(slope, [x, p], allow_unused=True)
+    assert for_x.tolist() == [1]
+    assert for_p is None
+
+
 def test_a_parameter_needs_a_floating_tensor():
     with pytest.raises(DTypeError, match="needs a Tensor, got list"):
         nn.Parameter([1.0])
