@@ -14,8 +14,9 @@ from ..engine.function import Function
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
 from . import check
+from .check import Pair
+from .shape import pad
 
-Pair = tuple[int, int]
 Size = int | Pair
 
 
@@ -204,6 +205,10 @@ def conv_transpose2d(
         raise ShapeError(
             f"conv_transpose2d: padding {padding} leaves nothing of an output of {sizes}"
         )
+    # Where output_padding reaches the stride, conv2d has windows that x lacks: they spread nothing.
+    rows, columns = (e // s for e, s in zip(extra, geometry.stride, strict=True))
+    if rows or columns:
+        x = pad(x, ((0, 0), (0, 0), (0, rows), (0, columns)))
     y = apply(Conv2dInputGrad((x.shape[0], channels, *sizes), geometry), x, weight)
     return y if bias is None else y + bias.reshape(1, channels, 1, 1)
 

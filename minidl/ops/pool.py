@@ -10,7 +10,8 @@ from ..engine.function import Function
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
 from . import check
-from .conv import Pair, Size, _windows
+from .check import Pair
+from .conv import Size, _windows
 from .linear import einsum
 from .reduce import max as amax
 from .shape import reshape, stack
