@@ -145,7 +145,8 @@ def arange(
         raise ArgumentError("arange: step must not be 0")
     first, last = (0, start) if stop is None else (start, stop)
     values = np.arange(first, last, step)
-    return tensor(values.tolist() if dtype is None else values, dtype, backend=backend)
+    natural = float32 if values.dtype.kind == "f" else int64
+    return tensor(values, natural if dtype is None else dtype, backend=backend)
 
 
 def eye(n: int, dtype: Any = float32, *, backend: Where = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..engine.apply import apply
@@ -128,7 +129,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     check.same_dtype("linear", x, weight=weight, bias=bias)
     if x.ndim == 2:
         return apply(Linear(), x, weight, bias)
-    y = apply(Linear(), reshape(x, (-1, x.shape[-1]) if x.size else (0, x.shape[-1])), weight, bias)
+    rows = reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+    y = apply(Linear(), rows, weight, bias)
     return reshape(y, (*x.shape[:-1], weight.shape[0]))
 
 

@@ -93,6 +93,8 @@ def test_arange(backend):
     assert_same(minidl.arange(2, 8, 3, backend=backend).numpy(), np.array([2, 5]))
     halves = minidl.arange(0, 1.5, 0.5, backend=backend)
     assert_same(halves.numpy(), np.array([0, 0.5, 1], np.float32))
+    assert_same(minidl.arange(0, backend=backend).numpy(), np.zeros(0, np.int64))
+    assert_same(minidl.arange(0.0, backend=backend).numpy(), np.zeros(0, np.float32))
     assert_same(minidl.arange(3, 0, backend=backend, dtype="int8").numpy(), np.zeros(0, np.int8))
     assert_same(minidl.arange(3, dtype="float64", backend=backend).numpy(), np.arange(3.0))
     with pytest.raises(ArgumentError, match="step"):

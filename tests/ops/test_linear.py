@@ -107,6 +107,15 @@ def test_linear_without_rows(backend):
         assert_same(grad.numpy(), np.zeros((2, 3), np.float32), signed_zero=False)
 
 
+def test_linear_without_features(backend):
+    """The empty sum is 0, so what is left is the bias."""
+    bias = eighths(4)
+    w, b = minidl.zeros((4, 0), backend=backend), minidl.tensor(bias, backend=backend)
+    for rows in ((3,), (2, 3), ()):
+        y = ops.linear(minidl.zeros((*rows, 0), w.dtype, backend=backend), w, b.astype(w.dtype))
+        assert_same(y.numpy(), np.broadcast_to(bias.astype(np.float32), (*rows, 4)))
+
+
 def test_bad_products(backend, other):
     x = minidl.ones((2, 3), backend=backend)
     for b in ((2, 3), (2,), ()):
