@@ -49,4 +49,4 @@ def dropout(
     if p == 1:
         return x * 0.0
     source = generator or default_generator
-    return apply(Dropout(p, source.seed, source.reserve(x.size)), x)
+    return apply(Dropout(float(p), source.seed, source.reserve(x.size)), x)

@@ -8,6 +8,7 @@ from typing import Any
 from backends import Backend
 
 from ..engine.apply import apply
+from ..engine.creation import tensor
 from ..engine.dtypes import as_dtype
 from ..engine.function import Function
 from ..engine.tensor import Tensor, TensorLike
@@ -472,17 +473,22 @@ def where(condition: Tensor, a: TensorLike, b: TensorLike) -> Tensor:
         raise DTypeError(f"where: condition must be bool, got {condition.dtype}; compare: x > 0")
     if a is None or b is None:
         raise DTypeError("where: needs tensors or numbers, got None")
+    if not isinstance(a, Tensor) and not isinstance(b, Tensor):  # two numbers, as tensor() has them
+        a, b = tensor([a, b], backend=condition.backend)
     check.broadcast("where", *(x.shape for x in (condition, a, b) if isinstance(x, Tensor)))
     return apply(Where(), condition, a, b)
 
 
 def clip(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
-    """x limited to [min, max]; None leaves that side open.
+    """x limited to [min, max], two numbers; None leaves that side open. Raises: DTypeError.
 
     >>> from minidl import tensor
     >>> clip(tensor([-2.0, 0.5, 2.0]), -1, 1)
     Tensor([-1. ,  0.5,  1. ])
     """
+    if not {type(min), type(max)} <= {int, float, type(None)}:
+        kinds = f"{type(min).__name__} and {type(max).__name__}"
+        raise DTypeError(f"clip: min and max are Python numbers or None, got {kinds}")
     return apply(Clip(min, max), x)
 
 
@@ -524,6 +530,7 @@ def exp(x: Tensor) -> Tensor:
     >>> exp(tensor([0.0, 1.0]))
     Tensor([1.    , 2.7183])
     """
+    check.floating("exp", x=x)
     return apply(Exp(), x)
 
 
@@ -534,6 +541,7 @@ def log(x: Tensor) -> Tensor:
     >>> log(tensor([1.0, 0.0]))
     Tensor([  0., -inf])
     """
+    check.floating("log", x=x)
     return apply(Log(), x)
 
 
@@ -544,6 +552,7 @@ def sqrt(x: Tensor) -> Tensor:
     >>> sqrt(tensor([4.0, 9.0]))
     Tensor([2., 3.])
     """
+    check.floating("sqrt", x=x)
     return apply(Sqrt(), x)
 
 
@@ -554,6 +563,7 @@ def sin(x: Tensor) -> Tensor:
     >>> sin(tensor([0.0]))
     Tensor([0.])
     """
+    check.floating("sin", x=x)
     return apply(Sin(), x)
 
 
@@ -564,6 +574,7 @@ def cos(x: Tensor) -> Tensor:
     >>> cos(tensor([0.0]))
     Tensor([1.])
     """
+    check.floating("cos", x=x)
     return apply(Cos(), x)
 
 
@@ -574,6 +585,7 @@ def tanh(x: Tensor) -> Tensor:
     >>> tanh(tensor([0.0, 100.0]))
     Tensor([0., 1.])
     """
+    check.floating("tanh", x=x)
     return apply(Tanh(), x)
 
 
@@ -638,7 +650,7 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
     Tensor([-0.1,  2. ])
     """
     check.floating("leaky_relu", x=x)
-    return apply(LeakyRelu(negative_slope), x)
+    return apply(LeakyRelu(float(negative_slope)), x)
 
 
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:

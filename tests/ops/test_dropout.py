@@ -71,6 +71,10 @@ def test_probabilities_lie_between_0_and_1(backend, p):
         ops.dropout(minidl.ones(2, backend=backend), p)
 
 
+def test_a_numpy_probability_does_not_widen(backend):
+    assert ops.dropout(minidl.ones(3, backend=backend), np.float64(0.5)).dtype == np.float32
+
+
 def test_it_needs_floats(backend):
     with pytest.raises(DTypeError, match="dropout: x must be floating"):
         ops.dropout(minidl.tensor([1, 2], backend=backend))

@@ -323,9 +323,28 @@ def test_what_is_no_tensor_is_refused(name, foreign):
         getattr(ops, name)(foreign)
 
 
-@pytest.mark.parametrize("name", ["gelu", "silu", "sigmoid", "softplus", "erf", "leaky_relu"])
-def test_smooth_functions_of_integers(backend, name):
-    """Either refused by name or computed in floats: never integers that lost their fraction."""
-    x = minidl.tensor([-2, 0, 2], backend=backend)
-    with pytest.raises(DTypeError, match=rf"{name}: x must be floating.*int64"):
+@pytest.mark.parametrize(
+    "name",
+    ["cos", "erf", "exp", "gelu", "leaky_relu", "log", "sigmoid", "silu", "sin", "softplus",
+     "sqrt", "tanh"],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", ["bool", "int8", "int64"])
+def test_smooth_functions_of_integers(backend, name, dtype):
+    """Refused by name: NumPy would make float16 of eight bits, which is no dtype here."""
+    x = minidl.tensor([1, 0, 2], dtype, backend=backend)
+    with pytest.raises(DTypeError, match=rf"{name}: x must be floating.*{dtype}"):
         getattr(ops, name)(x)
+
+
+def test_where_of_two_numbers_has_the_dtype_of_a_new_tensor(backend):
+    mask = minidl.tensor([True, False], backend=backend)
+    for a, b, dtype in ((1.0, 0.0, "float32"), (1, 0.5, "float32"), (1, 0, "int64")):
+        assert_same(ops.where(mask, a, b).numpy(), np.array([a, b], dtype))
+
+
+def test_settings_do_not_widen(backend):
+    x = minidl.ones(2, backend=backend)
+    assert ops.leaky_relu(x, np.float64(0.5)).dtype == np.float32
+    for bounds in ((np.float64(0), None), (0, x), ([1.0], 2)):
+        with pytest.raises(DTypeError, match="clip: min and max are Python numbers"):
+            ops.clip(x, *bounds)
