@@ -488,7 +488,7 @@ class Tensor:
 
     def transpose(self, *axes: Any) -> Tensor:
         """Axes in another order, as in NumPy (reversed without arguments); see `ops.transpose`."""
-        return ops.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
+        return ops.transpose(self, axes[0] if len(axes) == 1 else axes or None)
 
     permute = transpose
 

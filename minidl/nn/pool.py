@@ -42,8 +42,9 @@ class AvgPool2d(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.avg_pool2d(
-            x, self.kernel_size, self.stride, self.padding, self.count_include_pad
-        )
+            x, self.kernel_size, self.stride, self.padding,
+            count_include_pad=self.count_include_pad,
+        )  # fmt: skip
 
 
 class AdaptiveAvgPool2d(Module):

@@ -73,7 +73,8 @@ class AvgPool2dGrad(Function):
         return self.backend.avg_pool2d_grad(grad, self.shape, *self.settings)
 
     def backward(self, grad: Any) -> Any:
-        return self.backend.avg_pool2d(grad, *self.settings)
+        *window, counted = self.settings
+        return self.backend.avg_pool2d(grad, *window, count_include_pad=counted)
 
 
 def _settings(
@@ -123,9 +124,11 @@ def avg_pool2d(
     kernel_size: Size,
     stride: Size | None = None,
     padding: Size = 0,
+    *,
     count_include_pad: bool = True,
 ) -> Tensor:
-    """Mean of each window; stride None means windows side by side.
+    """Mean of each window; stride None means windows side by side. PyTorch's ceil_mode, which
+    comes before count_include_pad, is not here.
 
     Shapes: x (N, C, H, W) -> (N, C, OH, OW); see `conv.output_size`. Raises: ShapeError,
     DTypeError, ArgumentError.

@@ -222,7 +222,7 @@ def transpose(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
     check.tensors("transpose", x=x)
     if axes is None:
         return apply(Transpose(tuple(reversed(range(x.ndim)))), x)
-    order = check.axes("transpose", tuple(axes), x.ndim) or ()
+    order = check.axes("transpose", axes if isinstance(axes, int) else tuple(axes), x.ndim) or ()
     if len(order) != x.ndim:
         raise ShapeError(f"transpose: {axes} does not name all {x.ndim} axes of shape {x.shape}")
     return apply(Transpose(order), x)

@@ -44,7 +44,7 @@ def pooling_cases() -> list[Case]:
         )  # fmt: skip
         found += [
             case(f"avg_pool2d: {label} {include}",
-                 lambda x, r=rest, i=include: ops.avg_pool2d(x * x, *r, i),
+                 lambda x, r=rest, i=include: ops.avg_pool2d(x * x, *r, count_include_pad=i),
                  lambda x, g=g, i=include: oracle.avg_pool2d(x * x, *g, i), x)
             for include in (True, False)
         ]  # fmt: skip

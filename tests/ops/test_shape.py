@@ -231,9 +231,10 @@ def test_bad_shapes(backend):
 
 def test_bad_axes(backend):
     x = minidl.tensor(X, backend=backend)
-    for axes in ((0, 1), (0, 1, 1), (0, 1, 3), (0, 1, 2, 2)):
-        with pytest.raises(ShapeError, match="transpose"):
-            ops.transpose(x, axes)
+    for axes in ((0, 1), (0, 1, 1), (0, 1, 3), (0, 1, 2, 2), (), (0,), 0):
+        for function in (ops.transpose, minidl.Tensor.transpose):
+            with pytest.raises(ShapeError, match="transpose"):
+                function(x, axes)
     for name, call in {
         "swapaxes": lambda: ops.swapaxes(x, 0, 3),
         "flatten": lambda: ops.flatten(x, 3),
