@@ -38,7 +38,10 @@ class ShapeOps(Common):
         return self.xp.flip(x, axis)
 
     def getitem(self, x: Array, index: Any) -> Array:
-        return self._array(x[index])
+        y = x[index]
+        if isinstance(y, self.xp.ndarray):
+            return y
+        return x[*index, ...] if isinstance(index, tuple) else x[index, ...]  # a view, not a scalar
 
     @quiet
     def getitem_grad(self, grad: Array, index: Any, shape: Shape) -> Array:

@@ -206,6 +206,8 @@ def test_views_share_memory_on_a_cpu():
         x.reshape(-1),
         x.T,
         x[0],
+        x[1, 2, 3],
+        x[0][0][0],
         x[..., ::-1],
         ops.alias(x),
         ops.flip(x),
