@@ -69,7 +69,7 @@ class Function:
     _like: Sequence[tuple[Any, Any] | None]  # shape and dtype of the inputs that need a gradient
     _marks: Sequence[tuple[int, Version, int]]  # identity and version of each input and the result
     _inputs: Sequence[Array] = ()
-    _hooks: dict[int, Callable[[Any], Any]] | None = None
+    _hooks: dict[object, Callable[[Any], Any]] | None = None
 
     def forward(self, *inputs: Array) -> Array:
         """Compute the result on arrays of `self.backend`."""
@@ -86,6 +86,8 @@ class Function:
 
     def record(self, inputs: Sequence[Any], arrays: Sequence[Any], result: Tensor) -> None:
         """Enter the graph: remember where each input came from and what it looked like."""
+        if self._edges is not None:
+            raise GraphError(f"{self.name}: one instance is one call; apply a new one each time")
         edges: list[Edge] = []
         like: list[tuple[Any, Any] | None] = []
         marks = []

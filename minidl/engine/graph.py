@@ -41,7 +41,7 @@ def grad(
     create_graph: bool = False,
     allow_unused: bool = False,
 ) -> tuple[Any, ...]:
-    """Gradients of outputs with respect to inputs, as a tuple, without touching any `.grad`.
+    """Gradients of outputs with respect to inputs, as a tuple; no `.grad` of a leaf is touched.
 
     Shapes: each gradient has the shape of its input. With `create_graph` the gradients can be
     differentiated again, to any order.
@@ -253,7 +253,7 @@ def repeats(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     return extra >= 0 and all(n in (1, m) for n, m in zip(shape, target[extra:], strict=True))
 
 
-def _hooked(hooks: dict[int, Callable[[Any], Any]], value: Any) -> Any:
+def _hooked(hooks: dict[object, Callable[[Any], Any]], value: Any) -> Any:
     """Show a gradient to the hooks of its tensor; what a hook returns replaces it."""
     for hook in list(hooks.values()):
         value = hook(value)

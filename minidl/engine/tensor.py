@@ -47,7 +47,7 @@ class Tensor:
     grad: Tensor | None
     node: Function | None
     version: Version
-    hooks: dict[int, Callable[[Any], Any]] | None
+    hooks: dict[object, Callable[[Any], Any]] | None
     grad_buffer: Array | None  # where an optimizer wants the gradient written, or None
 
     def __init__(self, data: Array, backend: Backend, requires_grad: bool = False) -> None:
@@ -225,10 +225,11 @@ class Tensor:
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
         """Call `hook(grad)` whenever this tensor's gradient is known; what it returns, if anything,
-        replaces it.
+        replaces it. The hook must not change grad in place: other tensors may share it.
 
         Returns a function that removes the hook again.
-        Raises: GraphError if the tensor does not require grad.
+        Raises: GraphError if the tensor does not require grad; ShapeError, during backward, if what
+        the hook returned has another shape.
 
         >>> import minidl
         >>> x = minidl.tensor([1.0], requires_grad=True)
@@ -237,8 +238,13 @@ class Tensor:
         >>> x.grad.tolist()
         [20.0]
         """
+        return self._hooked("register_hook", object(), hook)
+
+    def _hooked(
+        self, operation: str, key: object, hook: Callable[[Tensor], Tensor | None]
+    ) -> Callable[[], None]:
         if not self.requires_grad:
-            raise GraphError("register_hook: a tensor that does not require grad never gets one")
+            raise GraphError(f"{operation}: a tensor that does not require grad never gets one")
         backend, owner = self.backend, self.node
         hooks = (owner._hooks if owner is not None else self.hooks) or {}
         if owner is not None:
@@ -252,14 +258,20 @@ class Tensor:
             replaced = hook(Tensor(value, backend) if raw else value)
             if replaced is None:
                 return value
+            if replaced.shape != value.shape:
+                raise ShapeError(
+                    f"a hook made of a gradient of {value.shape} one of {replaced.shape}"
+                )
             return replaced.data if raw else replaced
 
-        key = max(hooks, default=-1) + 1
         hooks[key] = on_either
         return lambda: hooks.pop(key, None) and None
 
     def retain_grad(self) -> Tensor:
-        """Also fill `.grad` of this non-leaf tensor on `backward()`."""
+        """Also fill `.grad` of this non-leaf tensor on `backward()`, and on `grad()`.
+
+        Raises: GraphError if the tensor does not require grad.
+        """
         reference = weakref.ref(self)  # the node keeps its hooks: they must not keep the tensor
 
         def keep(grad: Tensor) -> None:
@@ -267,8 +279,8 @@ class Tensor:
             if tensor is not None:
                 tensor.grad = ops.clone(grad) if tensor.grad is None else tensor.grad + grad
 
-        if self.node is not None:
-            self.register_hook(keep)
+        if self.node is not None or not self.requires_grad:
+            self._hooked("retain_grad", "retain_grad", keep)  # one key: a second call adds nothing
         return self
 
     # -- changing in place: allowed where nothing is recorded -----------------------------------
@@ -295,6 +307,14 @@ class Tensor:
         self.backend.copyto(self.data, value)
         return self
 
+    def _update(self, operation: str, value: Tensor) -> Tensor:
+        if not np.can_cast(value.dtype, self.dtype, "same_kind"):  # NumPy's rule for += and so on
+            raise DTypeError(
+                f"{operation}: the result is {value.dtype} and does not fit {self.dtype}; "
+                f"make a new tensor, or convert this one first: x.astype('{value.dtype}')"
+            )
+        return self._overwrite(operation, value)
+
     def fill_(self, value: float) -> Tensor:
         """Set every element to value."""
         return self._overwrite("fill_", value)
@@ -304,24 +324,27 @@ class Tensor:
         return self._overwrite("zero_", 0)
 
     def add_(self, other: TensorLike, alpha: float = 1) -> Tensor:
-        """Add alpha * other in place."""
-        return self._overwrite("add_", self.detach() + (other if alpha == 1 else other * alpha))
+        """Add alpha * other in place.
+
+        Raises, as do the next four: DTypeError if the result is of another kind, such as a float.
+        """
+        return self._update("add_", self.detach() + (other if alpha == 1 else other * alpha))
 
     def sub_(self, other: TensorLike, alpha: float = 1) -> Tensor:
         """Subtract alpha * other in place."""
-        return self.add_(other, -alpha)
+        return self._update("sub_", self.detach() - (other if alpha == 1 else other * alpha))
 
     def mul_(self, other: TensorLike) -> Tensor:
         """Multiply by other in place."""
-        return self._overwrite("mul_", self.detach() * other)
+        return self._update("mul_", self.detach() * other)
 
     def div_(self, other: TensorLike) -> Tensor:
         """Divide by other in place."""
-        return self._overwrite("div_", self.detach() / other)
+        return self._update("div_", self.detach() / other)
 
     def clamp_(self, min: float | None = None, max: float | None = None) -> Tensor:
         """Limit to [min, max] in place."""
-        return self._overwrite("clamp_", ops.clip(self.detach(), min, max))
+        return self._update("clamp_", ops.clip(self.detach(), min, max))
 
     def __setitem__(self, index: Any, value: TensorLike) -> None:
         self._mutable("setitem")

@@ -165,6 +165,14 @@ def test_none_means_no_gradient(backend):
     same(b.grad, [1, 1])
 
 
+def test_an_instance_is_one_call(backend):
+    cube, x = Cube(), leaf(backend)
+    minidl.apply(cube, x).sum().backward()
+    minidl.apply(cube, x)  # it was freed, so it may serve again
+    with pytest.raises(GraphError, match=r"Cube: one instance is one call"):
+        minidl.apply(cube, x)
+
+
 def test_missing_parts_are_named(backend):
     class Half(Function):
         def forward(self, x):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minidl
-from minidl.errors import GraphError
+from minidl.errors import GraphError, ShapeError
 from tests.tolerances import assert_same
 
 
@@ -51,6 +51,37 @@ def test_hooks_can_be_removed_in_any_order(backend):
     x.register_hook(lambda grad: grad * 7)
     (x * 1).sum().backward()
     same(x.grad, [35, 35])
+
+
+def test_removing_twice_spares_the_hook_that_came_later(backend):
+    x = leaf(backend)
+    x.register_hook(lambda grad: grad * 2)
+    remove = x.register_hook(lambda grad: grad * 3)
+    remove()
+    x.register_hook(lambda grad: grad * 5)
+    remove()
+    (x * 1).sum().backward()
+    same(x.grad, [10, 10])
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_hook_keeps_the_shape(backend, create_graph):
+    x = leaf(backend)
+    x.register_hook(lambda grad: grad.sum())
+    with pytest.raises(ShapeError, match=r"hook.*\(2,\).*\(\)"):
+        (x * x).sum().backward(create_graph=create_graph)
+
+
+def test_retaining_twice_is_retaining(backend):
+    x = leaf(backend)
+    y = x * 2
+    assert y.retain_grad().retain_grad() is y
+    assert x.retain_grad() is x
+    (y * 3).sum().backward()
+    same(y.grad, [3, 3])
+    same(x.grad, [6, 6])
+    with pytest.raises(GraphError, match="retain_grad"):
+        minidl.ones(1, backend=backend).retain_grad()
 
 
 def test_hooks_apply_in_grad_too(backend):
