@@ -10,10 +10,9 @@ from ..engine.dtypes import float32
 from ..engine.random import Generator
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError
+from ..ops.conv import Size
 from . import init
 from .module import Module, Parameter
-
-Size = int | tuple[int, int]
 
 
 class _Conv(Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import ops
 from ..engine.tensor import Tensor
-from .conv import Size
+from ..ops.conv import Size
 from .module import Module
 
 

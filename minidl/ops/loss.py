@@ -153,14 +153,12 @@ def cross_entropy(
     0.693147...
     """
     check.probability("cross_entropy", "label_smoothing", label_smoothing)
-    check.choice("cross_entropy", "reduction", reduction, REDUCTIONS)
     rows, labels, some_ignored = _classes("cross_entropy", x, target, weight, ignore_index)
     weight = None if weight is None else weight.detach()
     loss = apply(CrossEntropy(ignore_index, float(label_smoothing)), rows, labels, weight)
-    counted = (
-        _counted(labels, weight, ignore_index, x) if some_ignored or weight is not None else None
-    )
-    return _class_mean("cross_entropy", reshape(loss, target.shape), counted, reduction)
+    if reduction == "mean" and (some_ignored or weight is not None):
+        return total(loss) / _counted(labels, weight, ignore_index, x)
+    return _reduced("cross_entropy", reshape(loss, target.shape), reduction)
 
 
 def nll_loss(
@@ -176,17 +174,15 @@ def nll_loss(
     >>> nll_loss(tensor([[-1.0, -2.0]]), tensor([1])).item()
     2.0
     """
-    check.choice("nll_loss", "reduction", reduction, REDUCTIONS)
     rows, labels, some_ignored = _classes("nll_loss", x, target, weight, ignore_index)
     weight = None if weight is None else weight.detach()
     ignored = labels == ignore_index
     weighted = rows if weight is None else rows * weight
     picked = reshape(gather(weighted, 1, reshape(where(ignored, 0, labels), (-1, 1))), (-1,))
     loss = where(ignored, 0.0, -picked)
-    counted = (
-        _counted(labels, weight, ignore_index, x) if some_ignored or weight is not None else None
-    )
-    return _class_mean("nll_loss", reshape(loss, target.shape), counted, reduction)
+    if reduction == "mean" and (some_ignored or weight is not None):
+        return total(loss) / _counted(labels, weight, ignore_index, x)
+    return _reduced("nll_loss", reshape(loss, target.shape), reduction)
 
 
 def _classes(
@@ -224,16 +220,9 @@ def _classes(
 def _counted(labels: Tensor, weight: Tensor | None, ignore_index: int, like: Tensor) -> Tensor:
     """What the mean divides by: the summed weight of the labels that count."""
     ignored = labels == ignore_index
-    each = ones(labels.shape, like.dtype, backend=like.backend)
-    if weight is not None:
-        each = weight[where(ignored, 0, labels)]
-    return total(where(ignored, 0.0, each))
-
-
-def _class_mean(operation: str, loss: Tensor, counted: Tensor | None, reduction: str) -> Tensor:
-    if reduction == "mean" and counted is not None:
-        return total(loss) / counted
-    return _reduced(operation, loss, reduction)
+    if weight is None:
+        return total(where(ignored, 0.0, ones(labels.shape, like.dtype, backend=like.backend)))
+    return total(where(ignored, 0.0, weight[where(ignored, 0, labels)]))
 
 
 def kl_div(x: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:
