@@ -28,7 +28,7 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
     if dtype is int:  # 32 bits wide on some platforms in some NumPys
         return int64
     try:
-        found: np.dtype[Any] = np.dtype(dtype)
+        found: np.dtype[Any] = np.dtype(object if dtype is None else dtype)  # None: float64
     except TypeError:
         found = np.dtype(object)
     if found not in SUPPORTED:

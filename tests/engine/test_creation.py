@@ -62,6 +62,14 @@ def test_dtypes_that_are_not_supported(backend, dtype):
             make(2, dtype=dtype, backend=backend)
 
 
+def test_none_is_no_dtype(backend):
+    """NumPy takes it for float64, which nobody asked for."""
+    x = minidl.ones(2, backend=backend)
+    for make in (x.astype, lambda dtype: minidl.zeros(2, dtype, backend=backend)):
+        with pytest.raises(DTypeError, match="dtype None is not supported"):
+            make(None)
+
+
 def test_only_floats_require_grad(backend):
     with pytest.raises(DTypeError, match=r"int64.*astype"):
         minidl.tensor([1, 2], requires_grad=True, backend=backend)
