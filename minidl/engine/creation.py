@@ -85,7 +85,8 @@ def full(
     requires_grad: bool = False,
     backend: Where = None,
 ) -> Tensor:
-    """A tensor with every element equal to value.
+    """A tensor with every element equal to value; float32 unless dtype says otherwise, also for an
+    integer value (NumPy and PyTorch go by the value).
 
     >>> full((2,), 7.0)
     Tensor([7., 7.])

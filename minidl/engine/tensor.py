@@ -113,7 +113,10 @@ class Tensor:
 
     # -- leaving the engine ---------------------------------------------------------------------
     def numpy(self) -> np.ndarray:
-        """The values as a NumPy array; shares memory where the tensor lives on the CPU."""
+        """The values as a NumPy array; shares memory where the tensor lives on the CPU.
+
+        It works on tensors that require grad, too. The graph does not notice what is written to it.
+        """
         return self.backend.to_numpy(self.data)
 
     def item(self) -> Any:
@@ -510,7 +513,10 @@ class Tensor:
         return ops.reshape(self, shape[0] if len(shape) == 1 else shape)
 
     def transpose(self, *axes: Any) -> Tensor:
-        """Axes in another order, as in NumPy (reversed without arguments); see `ops.transpose`."""
+        """Axes in another order, as in NumPy (reversed without arguments); see `ops.transpose`.
+
+        PyTorch's x.transpose(a, b) is `ops.swapaxes(x, a, b)`.
+        """
         return ops.transpose(self, axes[0] if len(axes) == 1 else axes or None)
 
     permute = transpose

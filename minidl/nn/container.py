@@ -10,7 +10,7 @@ from .module import Module
 
 
 class _Numbered(Module):
-    """Children called "0", "1", ... with the manners of a list."""
+    """Children called "0", "1", ... with the manners of a list; those of a slice from "0" again."""
 
     def append(self, module: Module) -> Self:
         """Add a module at the end."""
@@ -49,6 +49,8 @@ class _Numbered(Module):
 
 class Sequential(_Numbered):
     """Modules that are called one after the other; a mapping of names to modules names them.
+
+    A slice is a Sequential whose modules are numbered from 0 (in PyTorch they keep their names).
 
     >>> import minidl
     >>> from minidl import nn

@@ -238,7 +238,9 @@ class Module:
             parameter.grad = None
 
     def to(self, backend: str | Backend) -> Self:
-        """Move parameters and buffers to a backend; the Parameter objects stay the same."""
+        """Move parameters and buffers to a backend; the Parameter objects stay the same, their
+        gradients are forgotten.
+        """
         target = get_backend(backend)
         for _, x in _once((path, x) for path, x, _ in self._state()):
             if x.backend is not target:
@@ -246,7 +248,9 @@ class Module:
         return self
 
     def astype(self, dtype: Any) -> Self:
-        """Convert floating parameters and buffers to a floating dtype. Raises: DTypeError."""
+        """Convert floating parameters and buffers to a floating dtype, and forget their gradients.
+        Raises: DTypeError.
+        """
         chosen = as_dtype(dtype)
         if chosen.kind != "f":
             raise DTypeError(f"Module.astype: parameters are floating, got {chosen}")

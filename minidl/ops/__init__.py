@@ -1,7 +1,8 @@
 """The calculus: every operation, forward beside backward. Read `elementwise.py` first.
 
 `minidl.nn.functional` is this module. Names and argument order are PyTorch's, except that axes are
-called `axis` and `keepdims`, as in NumPy and the Array API.
+called `axis` and `keepdims`, as in NumPy and the Array API. Where a function differs in more than
+that, its docstring says so.
 """
 
 # One name a line would fill three screens.

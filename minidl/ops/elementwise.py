@@ -1,4 +1,9 @@
-"""Operations on each element by itself, and their chain rules. Shapes broadcast as in NumPy."""
+"""Operations on each element by itself, and their chain rules.
+
+Shapes broadcast and dtypes promote as in NumPy 2: a Python number never widens float32, but int64
+with float32 or with a Python float is float64, and so is a quotient of integers (in PyTorch they
+are float32). Convert integers first: x.astype("float32").
+"""
 
 from __future__ import annotations
 
