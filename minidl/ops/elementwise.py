@@ -723,6 +723,7 @@ def to_backend(x: Tensor, backend: Backend) -> Tensor:
     check.tensors("to_backend", x=x)
     result = apply(ToBackend(x.backend, backend), x)
     result.backend, result.data = backend, backend.asarray(x.backend.to_numpy(x.data))
-    if result.data is x.data:  # two backends that share the host's memory
-        result.version = x.version
+    if result.data is x.data:  # two backends that share the host's memory: a view of it, as the
+        result.version = x.version  # graph tells tensors apart by the array object that they hold
+        result.data = backend.getitem(x.data, ...)
     return result

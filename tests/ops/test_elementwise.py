@@ -287,6 +287,15 @@ def test_to_backend(backend, other):
     assert_same(x.grad.numpy(), spread(2, 3))
 
 
+def test_there_and_back_is_another_tensor(backend, other):
+    """In a graph of gradients, each saved value must be found to be the one or the other."""
+    x = minidl.tensor([2.0], requires_grad=True, backend=backend)
+    back = x.to(other).to(backend)
+    (slope,) = minidl.grad(x * back, x, create_graph=True)  # back, and x through back
+    (for_back,) = minidl.grad(slope, back)
+    assert for_back.tolist() == [1]
+
+
 def test_astype_passes_the_gradient_back_in_the_first_dtype(backend):
     x = minidl.tensor([1.0, 2.0], requires_grad=True, backend=backend)
     (x.astype("float64") * 3).sum().backward()
