@@ -32,10 +32,7 @@ class Pool(Windows):
         offsets = xp.arange(kernel[0]).reshape(-1, 1) * width + xp.arange(kernel[1])
         index = xp.take(offsets.reshape(-1), first)
         index += top * width + left
-        if padding != (
-            0,
-            0,
-        ):  # tap 0 lies in it and wins if all is -inf: then name the first element
+        if padding != (0, 0):  # tap 0 lies in it and wins if all is -inf: name the first element
             inside = xp.maximum(top, 0) * width + xp.maximum(left, 0)
             index = xp.where(first == 0, inside, index)
         return y, index

@@ -46,9 +46,7 @@ def gradcheck(
             pieces = grad(function(*arguments), wanted, seed, None, True, True)
             return ops.concatenate([p.reshape(-1) for p in pieces if p is not None])
 
-        if slope(
-            *xs
-        ).requires_grad:  # otherwise the function is linear, and there is nothing more to check
+        if slope(*xs).requires_grad:  # otherwise the function is linear: nothing more to check
             gradcheck(slope, xs, eps, atol, rtol, order - 1)
     return True
 

@@ -125,9 +125,9 @@ def shape_is(operation: str, name: str, x: Tensor | None, expected: tuple[int, .
             raise ShapeError(f"{operation}: {name} must have shape {expected}, got {x.shape}")
 
 
-def probability(operation: str, name: str, value: float, include_one: bool = True) -> None:
-    """value must lie in [0, 1] (or [0, 1)). Raises: ArgumentError."""
-    if not (0 <= value <= 1 if include_one else 0 <= value < 1):
+def probability(operation: str, name: str, value: float) -> None:
+    """value must lie in [0, 1]. Raises: ArgumentError."""
+    if not 0 <= value <= 1:
         raise ArgumentError(f"{operation}: {name} must be from 0 to 1, got {value!r}")
 
 

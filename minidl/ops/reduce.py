@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..engine.apply import apply
@@ -14,19 +15,17 @@ from . import check
 class _Reduction(Function):
     """Remembers which axes disappear, so that backward can bring them back."""
 
-    def __init__(self, axis: Axis, keepdims: bool) -> None:
+    def __init__(self, axis: tuple[int, ...] | None, keepdims: bool) -> None:
         self.axis, self.keepdims = axis, keepdims
 
-    def kept(self, x: Any) -> tuple[int, ...]:
-        """The shape of the result if its axes were kept; and remembers that of x."""
-        self.shape = x.shape
+    def remember(self, x: Any) -> None:
+        """The shape of x, that of the result if its axes were kept, and how many elements each of
+        its elements is made of.
+        """
         gone = range(len(x.shape)) if self.axis is None else self.axis
-        gone = (gone,) if isinstance(gone, int) else gone
+        self.shape = x.shape
         self.kept_shape = tuple(1 if i in gone else n for i, n in enumerate(x.shape))
-        self.count = 1
-        for i in gone:
-            self.count *= x.shape[i]
-        return self.kept_shape
+        self.count = math.prod(x.shape[i] for i in gone)
 
     def spread(self, grad: Any) -> Any:
         """The gradient repeated along the axes that were reduced."""
@@ -37,7 +36,7 @@ class Sum(_Reduction):
     """y = sum of x; every element gets g."""
 
     def forward(self, x: Any) -> Any:
-        self.kept(x)
+        self.remember(x)
         return self.backend.sum(x, self.axis, self.keepdims)
 
     def backward(self, grad: Any) -> Any:
@@ -48,7 +47,7 @@ class Mean(_Reduction):
     """y = sum of x / n; every element gets g / n."""
 
     def forward(self, x: Any) -> Any:
-        self.kept(x)
+        self.remember(x)
         return self.backend.mean(x, self.axis, self.keepdims)
 
     def backward(self, grad: Any) -> Any:
@@ -58,12 +57,12 @@ class Mean(_Reduction):
 class Var(_Reduction):
     """y = sum (x - mean)^2 / (n - correction); dL/dx = g 2 (x - mean) / (n - correction)."""
 
-    def __init__(self, axis: Axis, keepdims: bool, correction: float) -> None:
+    def __init__(self, axis: tuple[int, ...] | None, keepdims: bool, correction: float) -> None:
         super().__init__(axis, keepdims)
         self.correction = correction
 
     def forward(self, x: Any) -> Any:
-        self.kept(x)
+        self.remember(x)
         self.x = x
         return self.backend.var(x, self.axis, self.correction, self.keepdims)
 
@@ -77,7 +76,7 @@ class Max(_Reduction):
     """y = largest element; equal largest elements share g evenly."""
 
     def forward(self, x: Any) -> Any:
-        self.kept(x)
+        self.remember(x)
         self.x, self.y = x, self.backend.max(x, self.axis, self.keepdims)
         return self.y
 
@@ -90,7 +89,7 @@ class Min(Max):
     """y = smallest element; equal smallest elements share g evenly."""
 
     def forward(self, x: Any) -> Any:
-        self.kept(x)
+        self.remember(x)
         self.x, self.y = x, self.backend.min(x, self.axis, self.keepdims)
         return self.y
 
@@ -125,7 +124,7 @@ class LogSumExp(_Reduction):
     """y = log sum e^x; dL/dx = g e^(x - y), that is g softmax(x)."""
 
     def forward(self, x: Any) -> Any:
-        self.kept(x)
+        self.remember(x)
         self.x, self.y = x, self.backend.logsumexp(x, self.axis, self.keepdims)
         return self.y
 
