@@ -118,12 +118,20 @@ def ones(
 
 
 def zeros_like(x: Tensor) -> Tensor:
-    """Zeros of the shape, dtype and backend of x."""
+    """Zeros of the shape, dtype and backend of x.
+
+    >>> zeros_like(tensor([[3.0, 4.0]]))
+    Tensor([[0., 0.]])
+    """
     return full(x.shape, 0, x.dtype, backend=x.backend)
 
 
 def ones_like(x: Tensor) -> Tensor:
-    """Ones of the shape, dtype and backend of x."""
+    """Ones of the shape, dtype and backend of x.
+
+    >>> ones_like(tensor([[3.0, 4.0]]))
+    Tensor([[1., 1.]])
+    """
     return full(x.shape, 1, x.dtype, backend=x.backend)
 
 

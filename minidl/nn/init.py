@@ -57,7 +57,13 @@ def uniform_(
 def normal_(
     x: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
-    """Normal with the given mean and standard deviation."""
+    """Normal with the given mean and standard deviation.
+
+    >>> import minidl
+    >>> w = normal_(minidl.zeros(10000), 5.0, 2.0, Generator(0))
+    >>> round(w.mean().item(), 1), round(w.var().item() ** 0.5, 1)
+    (5.0, 2.0)
+    """
     unit = (generator or default_generator).normal(x.shape, x.dtype)
     return _fill(x, unit * std + mean)
 
@@ -105,6 +111,11 @@ def kaiming_uniform_(
 
     a is the slope of leaky_relu. Source: He et al. (2015), arXiv:1502.01852, section 2.2.
     Raises: ShapeError, ArgumentError.
+
+    >>> import minidl
+    >>> w = kaiming_uniform_(minidl.zeros((100, 6)), generator=Generator(0))
+    >>> 0.99 < w.abs().max().item() < 1  # sqrt(3) * sqrt(2 / 6)
+    True
     """
     bound = math.sqrt(3) * _kaiming_std(x, a, mode, nonlinearity)
     return uniform_(x, -bound, bound, generator)
@@ -123,6 +134,11 @@ def xavier_uniform_(x: Tensor, gain: float = 1.0, generator: Generator | None = 
 
     Source: Glorot & Bengio (2010), "Understanding the difficulty of training deep feedforward
     neural networks", equation 16. Raises: ShapeError.
+
+    >>> import minidl
+    >>> w = xavier_uniform_(minidl.zeros((30, 24)), generator=Generator(0))
+    >>> 0.33 < w.abs().max().item() < 1 / 3  # sqrt(6 / (24 + 30))
+    True
     """
     bound = gain * math.sqrt(6 / sum(fans(x)))
     return uniform_(x, -bound, bound, generator)
@@ -139,6 +155,11 @@ def orthogonal_(x: Tensor, gain: float = 1, generator: Generator | None = None) 
     The Q of a QR decomposition of normal numbers, in float64, with R's diagonal made positive: only
     so is Q uniform among all rotations (Mezzadri 2007, arXiv:math-ph/0609050, section 5).
     Source: Saxe et al. (2013), arXiv:1312.6120, section 3. Raises: ShapeError.
+
+    >>> import minidl
+    >>> w = orthogonal_(minidl.zeros((2, 3), "float64"), generator=Generator(0))
+    >>> np.allclose(w.numpy() @ w.numpy().T, np.eye(2))
+    True
     """
     columns, rows = fans(x)[0], x.shape[0]
     shape = (max(rows, columns), min(rows, columns))
