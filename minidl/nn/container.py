@@ -19,8 +19,13 @@ class _Numbered(Module):
     def extend(self, modules: Iterable[Module]) -> Self:
         """Add modules at the end."""
         for module in modules:
-            _own(self, str(len(self)), module)
+            self._add(str(len(self)), module)
         return self
+
+    def _add(self, name: str, module: Module) -> None:
+        if name in vars(self):
+            raise ArgumentError(f"{type(self).__name__}: there is a module {name!r} already")
+        _own(self, name, module)
 
     def __len__(self) -> int:
         return sum(isinstance(m, Module) for m in vars(self).values())
@@ -64,7 +69,7 @@ class Sequential(_Numbered):
         for argument in modules:
             named = argument if isinstance(argument, Mapping) else {str(len(self)): argument}
             for name, module in named.items():
-                _own(self, name, module)
+                self._add(name, module)
 
     def forward(self, x: Any) -> Any:
         for module in self:

@@ -65,6 +65,17 @@ def test_sequential_takes_names():
     assert model(minidl.ones((5, 2))).shape == (5, 1)
 
 
+def test_no_module_takes_the_place_of_another_unasked():
+    """A number that is given as a name may be the next one to be counted to."""
+    for build in (
+        lambda: nn.Sequential({"1": nn.ReLU()}, nn.Tanh()),
+        lambda: nn.Sequential({"1": nn.ReLU()}).append(nn.Tanh()),
+        lambda: nn.Sequential({"a": nn.ReLU()}, {"a": nn.Tanh()}),
+    ):
+        with pytest.raises(ArgumentError, match=r"there is a module '[1a]' already"):
+            build()
+
+
 def test_a_slice_leaves_a_subclass_with_its_own_constructor_alone():
     class Block(nn.Sequential):
         def __init__(self, width):
