@@ -67,10 +67,12 @@ def _compare(
         for position in np.ndindex(x.shape):
             original = x.numpy()[position].item()
             ends = []
-            for step in (eps, -eps):
-                x.backend.setitem(x.data, position, original + step)
-                ends.append((function(*xs).numpy() * weights).sum())
-            x.backend.setitem(x.data, position, original)
+            try:
+                for step in (eps, -eps):
+                    x.backend.setitem(x.data, position, original + step)
+                    ends.append((function(*xs).numpy() * weights).sum())
+            finally:
+                x.backend.setitem(x.data, position, original)
             numeric[position] = (ends[0] - ends[1]) / (2 * eps)
         actual = np.zeros(x.shape) if analytic is None else analytic.numpy()
         wrong = ~(np.abs(actual - numeric) <= atol + rtol * np.abs(numeric))

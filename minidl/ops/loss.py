@@ -123,8 +123,9 @@ def binary_cross_entropy_with_logits(
     Tensor([0.6931, 0.    ])
     """
     _alike("binary_cross_entropy_with_logits", x, target)
-    for w in (weight, pos_weight):
-        if w is not None and not repeats(w.shape, x.shape):
+    for w in (w for w in (weight, pos_weight) if w is not None):
+        check.tensors("binary_cross_entropy_with_logits", weight=w)
+        if not repeats(w.shape, x.shape):
             raise ShapeError(
                 f"binary_cross_entropy_with_logits: a weight of shape {w.shape} cannot be repeated "
                 f"to x {x.shape}"

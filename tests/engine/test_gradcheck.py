@@ -90,6 +90,19 @@ def test_a_wrong_second_derivative_is_found(backend):
         gradcheck(function, x, order=2)
 
 
+def test_an_error_on_the_way_leaves_the_inputs_as_they_were(backend):
+    x = leaf(backend, 0.5, 1.5)
+
+    def function(x):
+        if x.tolist() != [0.5, 1.5]:
+            raise ZeroDivisionError
+        return x * x
+
+    with pytest.raises(ZeroDivisionError):
+        gradcheck(function, x)
+    assert x.tolist() == [0.5, 1.5]
+
+
 def test_it_needs_float64_that_requires_grad(backend):
     for x in (
         minidl.ones(2, requires_grad=True, backend=backend),

@@ -283,5 +283,7 @@ def test_bad_settings(backend):
             ops.huber_loss(x, x, delta=delta)
     with pytest.raises(ShapeError, match="binary_cross_entropy_with_logits"):
         ops.binary_cross_entropy_with_logits(x, x, minidl.ones((4, 2, 3), backend=backend))
+    with pytest.raises(DTypeError, match="binary_cross_entropy_with_logits: weight must be a Ten"):
+        ops.binary_cross_entropy_with_logits(x, x, pos_weight=2.0)
     with pytest.raises(ArgumentError, match=r"kl_div: reduction must be one of .*batchmean"):
         ops.kl_div(x, x, "average")
