@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache, partial
 from importlib import import_module
+from threading import RLock
 from typing import Any
 
 from .errors import BackendError, BackendUnavailable, UnknownBackend
@@ -15,6 +16,7 @@ ENTRY_POINT_GROUP = "minidl.backends"
 Factory = Callable[[], Backend]
 _instances: dict[str, Backend] = {}
 _registered: dict[str, Factory] = {}
+_starting = RLock()  # one instance per process; the factory of one backend may ask for another
 
 
 def _lazy(module: str, attribute: str) -> Factory:
@@ -78,17 +80,23 @@ def get(name: str) -> Backend:
     'numpy'
     """
     if name not in _instances:
-        factory = _registered.get(name) or _BUILT_IN.get(name) or _third_party().get(name)
-        if factory is None:
-            known = ", ".join(names())
-            raise UnknownBackend(f"no backend is called {name!r}; known: {known}")
-        try:
-            _instances[name] = factory()
-        except BackendError:
-            raise
-        except Exception as error:  # a third party's start-up may fail in any way
-            raise BackendUnavailable(f"backend {name!r} failed to start: {error!r}") from error
+        with _starting:
+            if name not in _instances:
+                _instances[name] = _started(name)
     return _instances[name]
+
+
+def _started(name: str) -> Backend:
+    factory = _registered.get(name) or _BUILT_IN.get(name) or _third_party().get(name)
+    if factory is None:
+        known = ", ".join(names())
+        raise UnknownBackend(f"no backend is called {name!r}; known: {known}")
+    try:
+        return factory()
+    except BackendError:
+        raise
+    except Exception as error:  # a third party's start-up may fail in any way
+        raise BackendUnavailable(f"backend {name!r} failed to start: {error!r}") from error
 
 
 def available() -> list[str]:

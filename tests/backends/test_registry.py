@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -30,6 +33,21 @@ def test_the_reference_is_always_there():
 
 def test_one_instance_for_each_name():
     assert backends.get("numpy") is backends.get("numpy")
+
+
+def test_one_instance_for_all_threads():
+    """Two would refuse each other's tensors."""
+    both = threading.Barrier(2)
+
+    def slow():
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(timeout=0.2)  # passed only if both threads start one
+        return NumpyBackend()
+
+    backends.register("slow", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(backends.get, ["slow", "slow"])
+    assert first is second
 
 
 def test_unknown_name_lists_the_known_ones():
