@@ -43,7 +43,7 @@ def ones_(x: Tensor) -> Tensor:
 def uniform_(
     x: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
-    """Uniform in [a, b).
+    """Uniform in [a, b), before rounding: a + (b - a) times a number below 1 may round to b.
 
     >>> import minidl
     >>> w = uniform_(minidl.zeros(1000), -1, 1, Generator(0))
