@@ -9,12 +9,15 @@ import numpy as np
 from backends import Backend
 
 from ..errors import ArgumentError, DTypeError
+from .arguments import instance, integer, number
 from .dtypes import SUPPORTED, as_dtype, float32, int64
 from .modes import get_backend
-from .random import Generator, default_generator
+from .random import Generator, source_of
 from .tensor import Tensor
 
 Where = str | Backend | None
+_SEQUENCES = (tuple, list, np.ndarray)
+_LARGEST = float(np.finfo(np.float64).max)
 
 
 def tensor(
@@ -23,7 +26,8 @@ def tensor(
     """A new tensor with a copy of data: a number, nested lists, a NumPy array, another tensor.
 
     Python floats become float32 and integers int64; arrays keep their dtype.
-    Raises: DTypeError for ragged lists, objects and unsupported dtypes.
+    Raises: DTypeError for ragged lists, objects and unsupported dtypes; ArgumentError for a number
+    that an integer dtype cannot hold.
 
     >>> tensor([[1, 2], [3, 4]]).shape, tensor(0.5).dtype
     ((2, 2), dtype('float32'))
@@ -33,6 +37,10 @@ def tensor(
         data = data.numpy()
     host = _host_array(data)
     chosen = _natural_dtype(data, host) if dtype is None else as_dtype(dtype)
+    if chosen.kind in "iu" and host.dtype != chosen and host.size:
+        kept, low, high = np.iinfo(chosen), host.min(), host.max()
+        if not kept.min <= low <= high <= kept.max:
+            raise ArgumentError(f"tensor: {chosen} cannot hold numbers from {low} to {high}")
     return Tensor(target.asarray(np.array(host, chosen, order="C")), target, requires_grad)
 
 
@@ -55,9 +63,10 @@ def _natural_dtype(data: Any, host: np.ndarray) -> np.dtype[Any]:
             return float32
         if host.dtype.kind == "i":
             return int64
-    if host.dtype not in SUPPORTED:
-        raise DTypeError(f"tensor: dtype {host.dtype} is not supported; convert it, or pass dtype=")
-    return host.dtype
+    native = host.dtype.newbyteorder("=")
+    if native not in SUPPORTED:
+        raise DTypeError(f"tensor: dtype {native} is not supported; convert it, or pass dtype=")
+    return native
 
 
 def from_numpy(array: np.ndarray, backend: Where = None) -> Tensor:
@@ -72,6 +81,7 @@ def from_numpy(array: np.ndarray, backend: Where = None) -> Tensor:
     [5.0, 0.0]
     """
     target = get_backend(backend)
+    instance("from_numpy", "array", array, np.ndarray, "; use minidl.tensor(x)")
     as_dtype(array.dtype)
     # A view: two tensors never hold one array object, by which the graph tells saved values apart.
     return Tensor(target.asarray(array[...]), target)
@@ -86,13 +96,16 @@ def full(
     backend: Where = None,
 ) -> Tensor:
     """A tensor with every element equal to value; float32 unless dtype says otherwise, also for an
-    integer value (NumPy and PyTorch go by the value).
+    integer value (NumPy and PyTorch go by the value). Raises: ArgumentError, DTypeError.
 
     >>> full((2,), 7.0)
     Tensor([7., 7.])
     """
-    target = get_backend(backend)
-    return Tensor(target.full(as_shape(shape), value, as_dtype(dtype)), target, requires_grad)
+    target, chosen = get_backend(backend), as_dtype(dtype)
+    plain = number("full", "value", value)
+    if chosen.kind in "iu":
+        plain = tensor(plain, chosen, backend="numpy").item()
+    return Tensor(target.full(as_shape(shape), plain, chosen), target, requires_grad)
 
 
 def zeros(
@@ -123,6 +136,7 @@ def zeros_like(x: Tensor) -> Tensor:
     >>> zeros_like(tensor([[3.0, 4.0]]))
     Tensor([[0., 0.]])
     """
+    instance("zeros_like", "x", x, Tensor)
     return full(x.shape, 0, x.dtype, backend=x.backend)
 
 
@@ -132,6 +146,7 @@ def ones_like(x: Tensor) -> Tensor:
     >>> ones_like(tensor([[3.0, 4.0]]))
     Tensor([[1., 1.]])
     """
+    instance("ones_like", "x", x, Tensor)
     return full(x.shape, 1, x.dtype, backend=x.backend)
 
 
@@ -145,15 +160,16 @@ def arange(
 ) -> Tensor:
     """start, start + step, ... up to but not including stop; from 0 if only one number is given.
 
-    Raises: ArgumentError for a step of 0.
+    Raises: ArgumentError for a step of 0 and for what is no finite number.
 
     >>> arange(3)
     Tensor([0, 1, 2])
     """
+    given = (0, start, step) if stop is None else (start, stop, step)
+    ends = [number("arange", "each argument", v, -_LARGEST, _LARGEST) for v in given]
     if step == 0:
         raise ArgumentError("arange: step must not be 0")
-    first, last = (0, start) if stop is None else (start, stop)
-    values = np.arange(first, last, step)
+    values = np.arange(*ends)
     natural = float32 if values.dtype.kind == "f" else int64
     return tensor(values, natural if dtype is None else dtype, backend=backend)
 
@@ -164,7 +180,7 @@ def eye(n: int, dtype: Any = float32, *, backend: Where = None) -> Tensor:
     >>> eye(2).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    return tensor(np.eye(n), dtype, backend=backend)
+    return tensor(np.eye(integer("eye", "n", n, 0)), dtype, backend=backend)
 
 
 def rand(
@@ -176,7 +192,7 @@ def rand(
     >>> rand(2, generator=Generator(0)).shape
     (2,)
     """
-    target, source = get_backend(backend), generator or default_generator
+    target, source = get_backend(backend), source_of("rand", generator)
     values = source.uniform(as_shape(shape), _floating("rand", dtype), target)
     return Tensor(values, target, requires_grad)
 
@@ -190,7 +206,7 @@ def randn(
     >>> randn(2, 3, generator=Generator(0)).shape
     (2, 3)
     """
-    target, source = get_backend(backend), generator or default_generator
+    target, source = get_backend(backend), source_of("randn", generator)
     values = source.normal(as_shape(shape), _floating("randn", dtype), target)
     return Tensor(values, target, requires_grad)
 
@@ -208,8 +224,8 @@ def as_shape(shape: Any) -> tuple[int, ...]:
     >>> as_shape(3), as_shape([2, 2])
     ((3,), (2, 2))
     """
-    sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+    sizes = tuple(shape) if isinstance(shape, _SEQUENCES) else (shape,)
+    if len(sizes) == 1 and isinstance(sizes[0], _SEQUENCES):
         sizes = tuple(sizes[0])
     if not all(isinstance(n, (int, np.integer)) and n >= 0 for n in sizes):
         raise ArgumentError(f"a shape consists of integers >= 0, got {shape!r}")

@@ -32,7 +32,7 @@ def gradcheck(
     True
     """
     xs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    checked = [x for x in xs if x.requires_grad]
+    checked = [x for x in xs if isinstance(x, Tensor) and x.requires_grad]
     if not checked or any(x.dtype != float64 for x in checked):
         raise ArgumentError("gradcheck: needs float64 inputs of which at least one requires grad")
     y = function(*xs)

@@ -6,7 +6,7 @@ Source: Griewank & Walther (2008), "Evaluating Derivatives", chapter 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
@@ -76,10 +76,12 @@ def grad(
 
 
 def _listed(xs: Any) -> list[Any]:
-    return list(xs) if isinstance(xs, (list, tuple)) else [xs]
+    return list(xs) if isinstance(xs, Iterable) and not hasattr(xs, "backend") else [xs]
 
 
 def _edge(x: Tensor, operation: str) -> Edge:
+    if not hasattr(x, "requires_grad"):
+        raise DTypeError(f"{operation}: needs Tensors, got {type(x).__name__}")
     if not x.requires_grad:
         raise GraphError(
             f"{operation}: nothing was recorded for the tensor of shape {x.shape}: it does not "

@@ -13,6 +13,7 @@ import backends
 from backends import Array, Backend
 
 from ..errors import ArgumentError
+from .arguments import instance
 from .dtypes import float32
 
 _WORDS_PER_BLOCK = 4
@@ -110,6 +111,18 @@ def _size(shape: tuple[int, ...]) -> int:
 
 
 default_generator = Generator(0)
+
+
+def source_of(operation: str, generator: Generator | None) -> Generator:
+    """The generator, or the default one for None. Raises: DTypeError.
+
+    >>> source_of("rand", None) is default_generator
+    True
+    """
+    if generator is None:
+        return default_generator
+    instance(operation, "generator", generator, Generator, "; make one: minidl.Generator(seed)")
+    return generator
 
 
 def manual_seed(seed: int) -> Generator:

@@ -109,7 +109,56 @@ def test_arange(backend):
         minidl.arange(0, 3, 0, backend=backend)
 
 
-@pytest.mark.parametrize("shape", [-1, (2, -3), (1.5,), ("a",), (None,)], ids=repr)
+NUMBERS = {
+    "full text": lambda **on: minidl.full(2, "a", **on),
+    "full None": lambda **on: minidl.full(2, None, **on),
+    "full list": lambda **on: minidl.full(2, [1, 2], **on),
+    "full 300": lambda **on: minidl.full(2, 300, "uint8", **on),
+    "tensor 300": lambda **on: minidl.tensor([1, 300], "uint8", **on),
+    "tensor -1": lambda **on: minidl.tensor([-1], "uint8", **on),
+    "tensor 2**40": lambda **on: minidl.tensor(np.array([2**40]), "int32", **on),
+    "tensor NaN": lambda **on: minidl.tensor([float("nan")], "int64", **on),
+    "arange text": lambda **on: minidl.arange("a", **on),
+    "arange None": lambda **on: minidl.arange(None, **on),
+    "arange infinity": lambda **on: minidl.arange(0, float("inf"), **on),
+    "arange NaN": lambda **on: minidl.arange(float("nan"), **on),
+    "eye -1": lambda **on: minidl.eye(-1, **on),
+    "eye float": lambda **on: minidl.eye(2.0, **on),
+}
+
+
+@pytest.mark.parametrize("make", NUMBERS.values(), ids=NUMBERS)
+def test_numbers_that_do_not_fit_are_refused(backend, make):
+    with pytest.raises(ArgumentError):
+        make(backend=backend)
+
+
+def test_numpy_scalars_and_lists_are_taken(backend):
+    on = {"backend": backend}
+    assert_same(minidl.full([2], np.float64(2), **on).numpy(), np.full(2, 2, np.float32))
+    assert minidl.zeros(np.array([2, 3]), **on).shape == (2, 3)
+    assert minidl.eye(np.int64(2), **on).shape == (2, 2)
+    assert minidl.arange(np.int64(3), **on).tolist() == [0, 1, 2]
+    big = np.array([1.5, 2.5], ">f8")  # as files hold them
+    assert_same(minidl.tensor(big, **on).numpy(), np.array([1.5, 2.5]))
+    assert minidl.full(2, float("nan"), **on).numpy().dtype == np.float32
+
+
+def test_what_is_neither_array_nor_tensor_nor_generator_is_refused(backend):
+    for wrong in (
+        lambda: minidl.from_numpy([1.0], backend=backend),
+        lambda: minidl.from_numpy(minidl.ones(2), backend=backend),
+        lambda: minidl.zeros_like([1.0]),
+        lambda: minidl.ones_like(np.ones(2)),
+        lambda: minidl.rand(2, generator=3, backend=backend),
+        lambda: minidl.randn(2, generator=np.random.default_rng(0), backend=backend),
+        lambda: minidl.ones(2, backend=backend).astype(None),
+    ):
+        with pytest.raises(DTypeError):
+            wrong()
+
+
+@pytest.mark.parametrize("shape", [-1, (2, -3), (1.5,), ("a",), (None,), 2.0, None], ids=repr)
 def test_shapes_are_integers(backend, shape):
     with pytest.raises(ArgumentError, match="integers >= 0"):
         minidl.zeros(shape, backend=backend)

@@ -7,7 +7,7 @@ import pytest
 
 import minidl
 from minidl import ops
-from minidl.errors import GraphError, ShapeError
+from minidl.errors import DTypeError, GraphError, ShapeError
 from tests.tolerances import assert_same
 
 
@@ -289,3 +289,12 @@ def test_an_empty_tensor_has_an_empty_gradient(backend):
     x = minidl.zeros((0, 3), requires_grad=True, backend=backend)
     (x * 2).sum().backward()
     same(x.grad, np.zeros((0, 3)))
+
+
+def test_grad_takes_any_iterable_of_tensors_and_nothing_else(backend):
+    x = minidl.ones(2, requires_grad=True, backend=backend)
+    (slope,) = minidl.grad((x * 3).sum(), iter([x]))
+    assert slope.tolist() == [3, 3]
+    for wrong in ("a", 3, [None], np.ones(2)):
+        with pytest.raises(DTypeError, match="grad: needs Tensors, got"):
+            minidl.grad((x * 3).sum(), wrong)

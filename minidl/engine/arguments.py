@@ -1,0 +1,59 @@
+"""Settings are checked where they come in; NumPy's scalars count as the numbers they are."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, DTypeError
+
+
+def integer(operation: str, name: str, value: Any, low: int | None = None) -> int:
+    """value, which must be an integer (no bool) of at least low, as an int. Raises: ArgumentError.
+
+    >>> integer("f", "size", np.int64(3), 1)
+    3
+    """
+    fits = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not fits or (low is not None and value < low):
+        least = "" if low is None else f" >= {low}"
+        raise ArgumentError(f"{operation}: {name} must be an integer{least}, got {value!r}")
+    return int(value)
+
+
+def number(
+    operation: str, name: str, value: Any, low: float = -math.inf, high: float = math.inf,
+    *, above: bool = False, below: bool = False,
+) -> float:  # fmt: skip
+    """value, which must be a number from low to high (above: not low itself; below: not high), as a
+    Python number, which widens no tensor. Raises: ArgumentError, for NaN too if there is a bound.
+
+    >>> number("f", "p", np.float32(0.5), 0, 1)
+    0.5
+    """
+    plain = value.item() if isinstance(value, np.generic) else value
+    bounded = low > -math.inf or high < math.inf
+    if not isinstance(plain, (int, float)) or (
+        bounded
+        and (not low <= plain <= high or (above and plain == low) or (below and plain == high))
+    ):
+        wanted = "a number"
+        if high < math.inf:
+            wanted = f"from {low:g} to {'below ' if below else ''}{high:g}"
+        elif low > -math.inf:
+            wanted = f"a number {'>' if above else '>='} {low:g}"
+        raise ArgumentError(f"{operation}: {name} must be {wanted}, got {value!r}")
+    return plain
+
+
+def instance(operation: str, name: str, value: Any, kind: type, fix: str = "") -> None:
+    """value must be a kind. Raises: DTypeError.
+
+    >>> instance("f", "x", 1, int)
+    """
+    if not isinstance(value, kind):
+        got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise DTypeError(f"{operation}: {name} must be {article} {kind.__name__}, got {got}{fix}")
