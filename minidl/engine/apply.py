@@ -61,6 +61,4 @@ def apply(function: Function, *inputs: Any) -> Tensor:
 
 def _foreign(function: Function, x: Any) -> DTypeError:
     kind = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
-    number = isinstance(x, np.generic)  # which would widen what a Python number does not
-    fix = "pass a Python number: x.item()" if number else "wrap it: minidl.tensor(x)"
-    return DTypeError(f"{function.name}: expected a Tensor, got {kind}; {fix}")
+    return DTypeError(f"{function.name}: expected a Tensor, got {kind}; wrap it: minidl.tensor(x)")

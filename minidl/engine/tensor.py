@@ -111,6 +111,9 @@ class Tensor:
             notes.append("requires_grad=True")
         return f"Tensor({', '.join([values, *notes])})"
 
+    def __format__(self, spec: str) -> str:
+        return format(self.item() if spec else str(self), spec)
+
     # -- leaving the engine ---------------------------------------------------------------------
     def numpy(self) -> np.ndarray:
         """The values as a NumPy array; shares memory where the tensor lives on the CPU.
@@ -364,8 +367,15 @@ class Tensor:
     def _value_of(self, other: Any, operation: str) -> Any:
         """The array or number behind other, which must not want a gradient."""
         if not isinstance(other, Tensor):
-            number = isinstance(other, (int, float))
-            return other if number else self.backend.asarray(other)
+            if isinstance(other, (int, float)):
+                return other
+            try:
+                return self.backend.asarray(other)
+            except (TypeError, ValueError) as error:
+                raise DTypeError(
+                    f"{operation}: needs a tensor, a number, or numbers in rows of equal length, "
+                    f"got {other!r:.60}"
+                ) from error
         if other.backend is not self.backend:
             raise graph.mismatch(operation, self.backend.name, other.backend.name)
         if recording.enabled and other.requires_grad:
@@ -409,6 +419,9 @@ class Tensor:
     def __matmul__(self, other: Tensor) -> Tensor:
         return ops.matmul(self, other)
 
+    def __rmatmul__(self, other: Tensor) -> Tensor:
+        return ops.matmul(other, self)
+
     def __neg__(self) -> Tensor:
         return ops.negative(self)
 
@@ -441,6 +454,8 @@ class Tensor:
 
     def __or__(self, other: TensorLike) -> Tensor:
         return ops.logical_or(self, other)
+
+    __rand__, __ror__ = __and__, __or__
 
     def __invert__(self) -> Tensor:
         return ops.logical_not(self)

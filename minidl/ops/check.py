@@ -6,11 +6,41 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.arguments import instance as instance
+from ..engine.arguments import integer as integer
+from ..engine.arguments import number as number
+from ..engine.creation import from_numpy
 from ..engine.graph import mismatch
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
 
 Pair = tuple[int, int]
+_NUMBERS = (float, int, bool)
+
+
+def operands(operation: str, *values: Any) -> list[Any]:
+    """Tensors and Python numbers, one a Tensor: a NumPy scalar becomes a number, which widens no
+    tensor, and a NumPy array a Tensor beside the first one. Raises: DTypeError.
+    """
+    like = next((v for v in values if isinstance(v, Tensor)), None)
+    if like is None:
+        kinds = " and ".join(type(v).__name__ for v in values)
+        raise DTypeError(f"{operation}: needs a Tensor, got {kinds}; wrap one: minidl.tensor(x)")
+    return [
+        v if isinstance(v, Tensor) or type(v) in _NUMBERS else _operand(operation, v, like)
+        for v in values
+    ]
+
+
+def _operand(operation: str, value: Any, like: Tensor) -> Any:
+    if isinstance(value, np.generic) and type(value.item()) in _NUMBERS:
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return from_numpy(value, like.backend)
+    raise DTypeError(
+        f"{operation}: needs tensors or numbers, got {type(value).__name__}; "
+        "wrap it: minidl.tensor(x)"
+    )
 
 
 def tensors(operation: str, **named: Any) -> None:
@@ -75,7 +105,8 @@ def in_range(operation: str, name: str, index: Tensor, low: int, high: int) -> t
 
 def axis(operation: str, value: Any, ndim: int) -> int:
     """One axis, counted from 0. Raises: ShapeError."""
-    if not isinstance(value, (int, np.integer)) or not -ndim <= value < ndim:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or not -ndim <= value < ndim:
         raise ShapeError(f"{operation}: axis {value!r} is not one of the {ndim} axes of the tensor")
     return int(value) % ndim
 
@@ -109,12 +140,14 @@ def broadcast(operation: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def pair(operation: str, name: str, value: Any, low: int = 1) -> Pair:
     """An int or a pair of ints >= low, as a pair. Raises: ArgumentError."""
-    both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(both) != 2 or not all(isinstance(v, (int, np.integer)) and v >= low for v in both):
+    both = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value, value)
+    try:
+        first, second = (integer(operation, name, v, low) for v in both)
+    except ValueError as error:  # ArgumentError is one; so is the wrong count
         raise ArgumentError(
             f"{operation}: {name} must be an integer >= {low} or two of them, got {value!r}"
-        )
-    return int(both[0]), int(both[1])
+        ) from error
+    return first, second
 
 
 def shape_is(operation: str, name: str, x: Tensor | None, expected: tuple[int, ...]) -> None:
@@ -125,15 +158,9 @@ def shape_is(operation: str, name: str, x: Tensor | None, expected: tuple[int, .
             raise ShapeError(f"{operation}: {name} must have shape {expected}, got {x.shape}")
 
 
-def probability(operation: str, name: str, value: float) -> None:
-    """value must lie in [0, 1]. Raises: ArgumentError."""
-    if not 0 <= value <= 1:
-        raise ArgumentError(f"{operation}: {name} must be from 0 to 1, got {value!r}")
-
-
 def choice(operation: str, name: str, value: str, options: tuple[str, ...]) -> None:
     """value must be one of options. Raises: ArgumentError."""
-    if value not in options:
+    if not isinstance(value, str) or value not in options:
         raise ArgumentError(
             f"{operation}: {name} must be one of {', '.join(options)}, got {value!r}"
         )
@@ -159,19 +186,29 @@ def native_index(x: Tensor, index: Any) -> Any:
             at += x.ndim - used
         elif item is not None:
             taken = _consumes(item)
-            items[i] = (
-                item if isinstance(item, slice) else _native(x, item, at, x.shape[at : at + taken])
-            )
+            if isinstance(item, slice):
+                _whole(item)
+            else:
+                items[i] = _native(x, item, at, x.shape[at : at + taken])
             at += taken
     _arrays_broadcast(x, [item for item in items if x.backend.is_array(item)])
     return tuple(items) if isinstance(index, tuple) else items[0]
+
+
+def _whole(part: slice) -> None:
+    try:
+        part.indices(0)
+    except (TypeError, ValueError) as error:
+        raise DTypeError(
+            f"getitem: a slice has integers and a step other than 0, got {part}"
+        ) from error
 
 
 def _arrays_broadcast(x: Tensor, arrays: list[Any]) -> None:
     """Index arrays in several places must fit each other; a mask counts as its true positions."""
     if len(arrays) > 1:
         shapes = [
-            (int(x.backend.to_numpy(a).sum()),) if _is_mask(a) and a.ndim else tuple(a.shape)
+            (int(x.backend.to_numpy(a).sum()),) if is_mask(a) and a.ndim else tuple(a.shape)
             for a in arrays
         ]
         broadcast("getitem", *shapes)
@@ -183,7 +220,7 @@ def _consumes(item: Any) -> int:
         return 0
     if isinstance(item, list):
         item = _host(item)
-    return len(getattr(item, "shape", ())) if _is_mask(item) else 1
+    return len(getattr(item, "shape", ())) if is_mask(item) else 1
 
 
 def _host(item: Any) -> np.ndarray:
@@ -194,7 +231,8 @@ def _host(item: Any) -> np.ndarray:
         raise DTypeError("getitem: an index list needs rows of equal length") from error
 
 
-def _is_mask(item: Any) -> bool:
+def is_mask(item: Any) -> bool:
+    """Whether item is a bool, or an array or Tensor of them."""
     return isinstance(item, bool) or getattr(item, "dtype", None) == np.bool_
 
 
@@ -205,7 +243,7 @@ def _native(x: Tensor, item: Any, at: int, lengths: tuple[int, ...]) -> Any:
                 f"getitem: index {item} is outside axis {at} of length {lengths[0]}"
             )
         return int(item)
-    if isinstance(item, (list, bool)):
+    if isinstance(item, (list, range, bool)):
         item = _host(item)
     if isinstance(item, Tensor):
         if item.backend is not x.backend:
@@ -213,17 +251,17 @@ def _native(x: Tensor, item: Any, at: int, lengths: tuple[int, ...]) -> Any:
         item = item.data
     if not x.backend.is_array(item) and not isinstance(item, (np.ndarray, np.generic)):
         raise DTypeError(f"getitem: cannot index with {type(item).__name__}")
+    if item.dtype.kind not in "biu":
+        raise DTypeError(f"getitem: an index must hold integers or booleans, got {item.dtype}")
     native = x.backend.copy(
         x.backend.asarray(item)
     )  # the graph keeps it: the caller may change his
-    if _is_mask(native):
+    if is_mask(native):
         if native.shape != lengths:
             raise ShapeError(
                 f"getitem: a mask of shape {native.shape} on axes of lengths {lengths}"
             )
         return native
-    if native.dtype.kind not in "iu":
-        raise DTypeError(f"getitem: an index must hold integers or booleans, got {native.dtype}")
     in_range(
         "getitem", f"the index for axis {at}", Tensor(native, x.backend), -lengths[0], lengths[0]
     )

@@ -11,15 +11,10 @@ from ..engine.tensor import Tensor, TensorLike
 from ..errors import DTypeError
 from . import check
 
-_NUMBERS = (float, int, bool)  # a NumPy scalar would widen what a Python number does not
-
 
 def _compare(name: str, compute: Callable[[Any, Any], Any], a: TensorLike, b: TensorLike) -> Tensor:
+    a, b = check.operands(name, a, b)
     known = [x for x in (a, b) if isinstance(x, Tensor)]
-    if not known or not all(isinstance(x, Tensor) or type(x) in _NUMBERS for x in (a, b)):
-        raise DTypeError(
-            f"{name}: needs tensors or numbers, got {type(a).__name__} and {type(b).__name__}"
-        )
     if len(known) == 2:
         if known[0].backend is not known[1].backend:
             raise mismatch(name, known[0].backend.name, known[1].backend.name)
@@ -116,12 +111,13 @@ def logical_not(x: Tensor) -> Tensor:
     >>> logical_not(tensor([True, False]))
     Tensor([False,  True])
     """
+    check.tensors("logical_not", x=x)
     return x.linked(x.backend.asarray(~_mask(x).data), None)
 
 
 def _mask(x: Any) -> Any:
-    if not isinstance(x, bool) and (not isinstance(x, Tensor) or x.dtype.kind != "b"):
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+    if not check.is_mask(x):
+        kind = getattr(x, "dtype", type(x).__name__)
         raise DTypeError(
             f"&, | and ~ combine masks (bool tensors), got {kind}; compare first: x > 0"
         )

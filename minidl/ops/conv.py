@@ -107,13 +107,11 @@ def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int
 
 
 def _geometry(operation: str, stride: Size, padding: Size, dilation: Size, groups: int) -> Geometry:
-    if not isinstance(groups, int) or groups < 1:
-        raise ArgumentError(f"{operation}: groups must be an integer >= 1, got {groups!r}")
     return Geometry(
         check.pair(operation, "stride", stride),
         check.pair(operation, "padding", padding, 0),
         check.pair(operation, "dilation", dilation),
-        groups,
+        check.integer(operation, "groups", groups, 1),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..engine.apply import apply
 from ..engine.function import Function
-from ..engine.random import Generator, default_generator
+from ..engine.random import Generator, source_of
 from ..engine.tensor import Tensor
 from . import check
 
@@ -43,10 +43,10 @@ def dropout(
     [0.0, 2.0]
     """
     check.floating("dropout", x=x)
-    check.probability("dropout", "p", p)
+    p = check.number("dropout", "p", p, 0, 1)
     if not training or p == 0:
         return x
     if p == 1:
         return x * 0.0
-    source = generator or default_generator
+    source = source_of("dropout", generator)
     return apply(Dropout(float(p), source.seed, source.reserve(x.size)), x)

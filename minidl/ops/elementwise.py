@@ -25,9 +25,19 @@ def _binary(function: Function, a: TensorLike, b: TensorLike) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         if a.data.shape != b.data.shape:
             check.broadcast(function.name, a.shape, b.shape)
-    elif a is None or b is None:
-        raise DTypeError(f"{function.name}: needs tensors or numbers, got None")
+    else:
+        a, b = check.operands(function.name, a, b)
+        shapes = (x.shape for x in (a, b) if isinstance(x, Tensor))
+        check.broadcast(function.name, *shapes)
     return apply(function, a, b)
+
+
+def _minus(function: Function, *operands: Any) -> None:
+    """Masks have no minus."""
+    if all(map(check.is_mask, operands)):
+        raise DTypeError(
+            f"{function.name}: masks have no minus; use ~x, a != b, or .astype('int64')"
+        )
 
 
 class Add(Function):
@@ -412,6 +422,7 @@ def subtract(a: TensorLike, b: TensorLike) -> Tensor:
     >>> subtract(1, tensor([1.0, 2.0]))
     Tensor([ 0., -1.])
     """
+    _minus(Subtract(), a, b)
     return _binary(Subtract(), a, b)
 
 
@@ -473,11 +484,10 @@ def where(condition: Tensor, a: TensorLike, b: TensorLike) -> Tensor:
     >>> where(x > 0, x, 0.0)
     Tensor([0., 2.])
     """
+    condition, a, b = check.operands("where", condition, a, b)
     check.tensors("where", condition=condition)
     if condition.dtype.kind != "b":
         raise DTypeError(f"where: condition must be bool, got {condition.dtype}; compare: x > 0")
-    if a is None or b is None:
-        raise DTypeError("where: needs tensors or numbers, got None")
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):  # two numbers, as tensor() has them
         a, b = tensor([a, b], backend=condition.backend)
     check.broadcast("where", *(x.shape for x in (condition, a, b) if isinstance(x, Tensor)))
@@ -485,16 +495,15 @@ def where(condition: Tensor, a: TensorLike, b: TensorLike) -> Tensor:
 
 
 def clip(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
-    """x limited to [min, max], two numbers; None leaves that side open. Raises: DTypeError.
+    """x limited to [min, max], two numbers; None leaves that side open. Raises: ArgumentError.
 
     >>> from minidl import tensor
     >>> clip(tensor([-2.0, 0.5, 2.0]), -1, 1)
     Tensor([-1. ,  0.5,  1. ])
     """
-    if not {type(min), type(max)} <= {int, float, type(None)}:
-        kinds = f"{type(min).__name__} and {type(max).__name__}"
-        raise DTypeError(f"clip: min and max are Python numbers or None, got {kinds}")
-    return apply(Clip(min, max), x)
+    check.tensors("clip", x=x)
+    low, high = (v if v is None else check.number("clip", "a bound", v) for v in (min, max))
+    return apply(Clip(low, high), x)
 
 
 def negative(x: Tensor) -> Tensor:
@@ -504,6 +513,7 @@ def negative(x: Tensor) -> Tensor:
     >>> negative(tensor([1.0]))
     Tensor([-1.])
     """
+    _minus(Negative(), x)
     return apply(Negative(), x)
 
 
@@ -655,7 +665,8 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
     Tensor([-0.1,  2. ])
     """
     check.floating("leaky_relu", x=x)
-    return apply(LeakyRelu(float(negative_slope)), x)
+    slope = check.number("leaky_relu", "negative_slope", negative_slope)
+    return apply(LeakyRelu(float(slope)), x)
 
 
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:

@@ -94,6 +94,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     >>> matmul(tensor([[1.0, 2.0]]), tensor([[3.0], [4.0]]))
     Tensor([[11.]])
     """
+    a, b = check.operands("matmul", a, b)
     check.tensors("matmul", a=a, b=b)
     if 0 in (a.ndim, b.ndim) or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
         raise ShapeError(

@@ -10,7 +10,7 @@ from ..engine.dtypes import int64
 from ..engine.function import Function
 from ..engine.graph import repeats
 from ..engine.tensor import Tensor
-from ..errors import ArgumentError, ShapeError
+from ..errors import ShapeError
 from . import check
 from .elementwise import clip, exp, log, softplus, where
 from .reduce import log_softmax, mean
@@ -99,8 +99,7 @@ def huber_loss(x: Tensor, target: Tensor, reduction: str = "mean", delta: float 
     Tensor([0.125, 3.5  ])
     """
     _alike("huber_loss", x, target)
-    if not delta > 0:
-        raise ArgumentError(f"huber_loss: delta must be positive, got {delta}")
+    delta = check.number("huber_loss", "delta", delta, 0, above=True)
     difference = x - target
     near = clip(difference, -delta, delta)  # near (d - near / 2) covers all branches, smoothly at 0
     return _reduced("huber_loss", near * (difference - 0.5 * near), reduction)
@@ -153,10 +152,11 @@ def cross_entropy(
     >>> cross_entropy(tensor([[0.0, 0.0]]), tensor([1])).item()
     0.693147...
     """
-    check.probability("cross_entropy", "label_smoothing", label_smoothing)
+    smoothing = check.number("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
+    ignore_index = check.integer("cross_entropy", "ignore_index", ignore_index)
     rows, labels, some_ignored = _classes("cross_entropy", x, target, weight, ignore_index)
     weight = None if weight is None else weight.detach()
-    loss = apply(CrossEntropy(ignore_index, float(label_smoothing)), rows, labels, weight)
+    loss = apply(CrossEntropy(ignore_index, float(smoothing)), rows, labels, weight)
     if reduction == "mean" and (some_ignored or weight is not None):
         return total(loss) / _counted(labels, weight, ignore_index, x)
     return _reduced("cross_entropy", reshape(loss, target.shape), reduction)
@@ -175,6 +175,7 @@ def nll_loss(
     >>> nll_loss(tensor([[-1.0, -2.0]]), tensor([1])).item()
     2.0
     """
+    ignore_index = check.integer("nll_loss", "ignore_index", ignore_index)
     rows, labels, some_ignored = _classes("nll_loss", x, target, weight, ignore_index)
     weight = None if weight is None else weight.detach()
     ignored = labels == ignore_index

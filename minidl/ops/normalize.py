@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine.apply import apply
-from ..engine.creation import ones, zeros
+from ..engine.creation import as_shape, ones, zeros
 from ..engine.function import Function
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
@@ -73,14 +73,14 @@ def layer_norm(
     """Bring each sample's last axes to mean 0 and variance 1, then scale and shift elementwise.
 
     Shapes: x (..., *normalized_shape); weight and bias normalized_shape, or None for 1 and 0.
-    Raises: ShapeError, DTypeError.
+    Raises: ShapeError, DTypeError, ArgumentError.
 
     >>> from minidl import tensor
     >>> layer_norm(tensor([[1.0, 3.0]]), 2)
     Tensor([[-1.,  1.]])
     """
     check.floating("layer_norm", x=x)
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    shape, eps = as_shape(normalized_shape), check.number("layer_norm", "eps", eps, 0)
     if x.shape[x.ndim - len(shape) :] != shape or not shape or 0 in shape:
         raise ShapeError(
             f"layer_norm: x {x.shape} must end in the axes {shape}, which hold elements"
@@ -115,17 +115,21 @@ def batch_norm(
     check.floating("batch_norm", x=x)
     if x.ndim < 2:
         raise ShapeError(f"batch_norm: x must be (N, C) or (N, C, ...), got {x.shape}")
+    eps = check.number("batch_norm", "eps", eps, 0)
+    momentum = check.number("batch_norm", "momentum", momentum, 0, 1)
     channels = x.shape[1]
     check.shape_is("batch_norm", "running_mean", running_mean, (channels,))
     check.shape_is("batch_norm", "running_var", running_var, (channels,))
     check.same_backend("batch_norm", x, running_mean, running_var)
+    check.same_dtype("batch_norm", x, running_mean=running_mean, running_var=running_var)
     weight, bias = _affine("batch_norm", x, weight, bias, (channels,))
     per_channel = x.size // channels if channels else 0
-    if not training:
-        if running_mean is None or running_var is None:
+    if running_mean is None or running_var is None:
+        if not training or running_mean is not running_var:
             raise ArgumentError(
-                "batch_norm: outside training it needs running_mean and running_var"
+                "batch_norm: needs running_mean and running_var; in training, neither will do"
             )
+    elif not training:
         return _with_running(x, running_mean, running_var, weight, bias, eps)
     if per_channel < 2:
         raise ShapeError(
@@ -168,7 +172,8 @@ def group_norm(
     Tensor([[-1.,  1.,  0.,  0.]])
     """
     check.floating("group_norm", x=x)
-    if x.ndim < 2 or not isinstance(num_groups, int) or num_groups < 1 or x.shape[1] % num_groups:
+    num_groups = check.integer("group_norm", "num_groups", num_groups, 1)
+    if x.ndim < 2 or x.shape[1] % num_groups:
         raise ShapeError(
             f"group_norm: {num_groups} groups do not divide the channels of x {x.shape}"
         )

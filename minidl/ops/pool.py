@@ -77,12 +77,14 @@ class AvgPool2dGrad(Function):
         return self.backend.avg_pool2d(grad, *window, count_include_pad=counted)
 
 
-def _settings(
-    operation: str, x: Tensor, kernel: Size, stride: Size | None, padding: Size
+def windows(
+    operation: str, kernel: Size, stride: Size | None, padding: Size
 ) -> tuple[Pair, Pair, Pair]:
-    check.floating(operation, x=x)
-    if x.ndim != 4:
-        raise ShapeError(f"{operation}: x must be (N, C, H, W), got {x.shape}")
+    """Kernel, stride and padding as pairs that fit each other. Raises: ArgumentError.
+
+    >>> windows("max_pool2d", 2, None, 0)
+    ((2, 2), (2, 2), (0, 0))
+    """
     window = check.pair(operation, "kernel_size", kernel)
     step = window if stride is None else check.pair(operation, "stride", stride)
     frame = check.pair(operation, "padding", padding, 0)
@@ -90,8 +92,16 @@ def _settings(
         raise ArgumentError(
             f"{operation}: padding {padding} may be at most half the kernel {kernel}"
         )
-    _windows(operation, x.shape[2:], window, step, frame, (1, 1))
     return window, step, frame
+
+
+def _settings(operation: str, x: Tensor, *settings: Any) -> tuple[Pair, Pair, Pair]:
+    check.floating(operation, x=x)
+    if x.ndim != 4:
+        raise ShapeError(f"{operation}: x must be (N, C, H, W), got {x.shape}")
+    found = windows(operation, *settings)
+    _windows(operation, x.shape[2:], *found, (1, 1))
+    return found
 
 
 def max_pool2d(

@@ -194,7 +194,8 @@ def var(x: Tensor, axis: Axis = None, correction: float = 1, keepdims: bool = Fa
     (2.0, 1.0)
     """
     check.floating("var", x=x)
-    return apply(Var(check.axes("var", axis, x.ndim), keepdims, correction), x)
+    less = check.number("var", "correction", correction)
+    return apply(Var(check.axes("var", axis, x.ndim), keepdims, less), x)
 
 
 def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -196,7 +196,7 @@ def reshape(x: Tensor, shape: Any) -> Tensor:
     [[0, 1, 2], [3, 4, 5]]
     """
     check.tensors("reshape", x=x)
-    wanted = list(shape) if isinstance(shape, (tuple, list)) else [shape]
+    wanted = list(shape) if isinstance(shape, (tuple, list, np.ndarray)) else [shape]
     if not all(isinstance(n, (int, np.integer)) for n in wanted):
         raise ArgumentError(f"reshape: a shape consists of integers, got {shape!r}")
     known = 1
@@ -222,7 +222,8 @@ def transpose(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
     check.tensors("transpose", x=x)
     if axes is None:
         return apply(Transpose(tuple(reversed(range(x.ndim)))), x)
-    order = check.axes("transpose", axes if isinstance(axes, int) else tuple(axes), x.ndim) or ()
+    named = tuple(axes) if isinstance(axes, Iterable) else axes
+    order = check.axes("transpose", named, x.ndim) or ()
     if len(order) != x.ndim:
         raise ShapeError(f"transpose: {axes} does not name all {x.ndim} axes of shape {x.shape}")
     return apply(Transpose(order), x)
@@ -295,7 +296,9 @@ def broadcast_to(x: Tensor, shape: Any) -> Tensor:
     [[1.0, 2.0], [1.0, 2.0]]
     """
     check.tensors("broadcast_to", x=x)
-    wanted = as_shape(shape)
+    given = tuple(shape) if isinstance(shape, (tuple, list, np.ndarray)) else (shape,)
+    kept = (-1,) * (len(given) - x.ndim) + x.shape  # -1 keeps a length, as in PyTorch
+    wanted = as_shape([k if n == -1 else n for n, k in zip(given, kept, strict=False)])
     if check.broadcast("broadcast_to", x.shape, wanted) != wanted:
         raise ShapeError(f"broadcast_to: shape {x.shape} cannot be repeated to {wanted}")
     return apply(BroadcastTo(wanted), x)
@@ -311,10 +314,7 @@ def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     >>> concatenate([tensor([1.0]), tensor([2.0, 3.0])])
     Tensor([1., 2., 3.])
     """
-    if len(tensors) == 0:
-        raise ShapeError("concatenate: needs at least one tensor")
-    for x in tensors:
-        check.tensors("concatenate", x=x)
+    tensors = _listed("concatenate", tensors)
     first = tensors[0]
     at = check.axis("concatenate", axis, first.ndim)
     rest = [(x.ndim, x.shape[:at], x.shape[at + 1 :]) for x in tensors]
@@ -324,6 +324,16 @@ def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     return apply(Concatenate(at), *tensors)
 
 
+def _listed(operation: str, tensors: Iterable[Tensor]) -> list[Tensor]:
+    check.instance(operation, "tensors", tensors, Iterable, " of Tensors")
+    found = list(tensors)
+    if not found:
+        raise ShapeError(f"{operation}: needs at least one tensor")
+    for x in found:
+        check.tensors(operation, x=x)
+    return found
+
+
 def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     """Tensors of one shape side by side along a new axis. Raises: ShapeError, DTypeError.
 
@@ -331,10 +341,7 @@ def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     >>> stack([tensor([1.0, 2.0]), tensor([3.0, 4.0])]).shape
     (2, 2)
     """
-    if len(tensors) == 0:
-        raise ShapeError("stack: needs at least one tensor")
-    for x in tensors:
-        check.tensors("stack", x=x)
+    tensors = _listed("stack", tensors)
     at = check.axis("stack", axis, tensors[0].ndim + 1)
     if any(x.shape != tensors[0].shape for x in tensors):
         raise ShapeError(f"stack: shapes {', '.join(str(x.shape) for x in tensors)} differ")
@@ -353,12 +360,11 @@ def split(x: Tensor, size: int | Sequence[int], axis: int = 0) -> tuple[Tensor, 
     check.tensors("split", x=x)
     at = check.axis("split", axis, x.ndim)
     length = x.shape[at]
-    if isinstance(size, int):
-        if size < 1:
-            raise ArgumentError(f"split: a piece has at least one element, got size {size}")
-        sizes = [min(size, length - i) for i in range(0, length, size)] or [0]
+    if isinstance(size, (tuple, list, np.ndarray)):
+        sizes = [check.integer("split", "each size", n) for n in size]
     else:
-        sizes = list(size)
+        step = check.integer("split", "size", size, 1)
+        sizes = [min(step, length - i) for i in range(0, length, step)] or [0]
     starts = [0]
     for n in sizes:
         starts.append(starts[-1] + n)
@@ -379,12 +385,15 @@ def pad(x: Tensor, widths: Sequence[tuple[int, int]] | int, value: float = 0) ->
     Tensor([9., 1., 9., 9.])
     """
     check.tensors("pad", x=x)
-    sides = [(widths, widths)] * x.ndim if isinstance(widths, int) else list(widths)
+    sides: list[Any] = [(widths, widths)] * x.ndim
+    if isinstance(widths, (tuple, list, np.ndarray)):
+        sides = list(widths)
     if len(sides) != x.ndim:
         raise ShapeError(f"pad: {len(sides)} widths for the {x.ndim} axes of shape {x.shape}")
     if any(isinstance(w, (int, np.integer)) for w in sides):
         raise ArgumentError(f"pad: needs a pair (before, after) for each axis, got {widths!r}")
-    return apply(Pad([check.pair("pad", "a width", w, 0) for w in sides], value), x)
+    pairs = [check.pair("pad", "a width", w, 0) for w in sides]
+    return apply(Pad(pairs, check.number("pad", "value", value)), x)
 
 
 def flip(x: Tensor, axis: Axis = None) -> Tensor:

@@ -137,6 +137,32 @@ def test_operators_on_both_sides(backend, operator):
     assert_same(operator(2, x).numpy(), operator(2, a))
 
 
+def test_masks_have_no_minus(backend):
+    m = minidl.tensor([True, False], backend=backend)
+    for wrong in (lambda: -m, lambda: m - m, lambda: m - True):
+        with pytest.raises(DTypeError, match="masks have no minus; use ~x"):
+            wrong()
+    assert (m - 1).tolist() == [0, -1]
+
+
+def test_format_of_one_number(backend):
+    """As in a line that prints a loss."""
+    x = minidl.tensor(0.12345, backend=backend)
+    assert f"{x:.2f}" == "0.12"
+    assert f"{x}" == str(x)
+    with pytest.raises(ShapeError, match="exactly one element"):
+        format(minidl.ones(2, backend=backend), ".2f")
+
+
+@pytest.mark.parametrize("wrong", ["a", None, [[1], [2, 3]], {}], ids=repr)
+def test_what_is_no_number_is_not_written(backend, wrong):
+    x = minidl.ones((2, 2), backend=backend)
+    for write in (x.copy_, x.fill_, lambda value: x.__setitem__(0, value)):
+        with pytest.raises(DTypeError, match="needs a tensor, a number, or numbers in rows"):
+            write(wrong)
+    assert x.tolist() == [[1, 1], [1, 1]]
+
+
 def test_other_operators(backend):
     a = np.array([[1.0, -2.0], [3.0, 4.0]])
     x = minidl.from_numpy(a, backend=backend)
@@ -146,14 +172,39 @@ def test_other_operators(backend):
 
 
 @pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
-@pytest.mark.parametrize(
-    "foreign", [[1.0, 2.0], np.ones(2), np.float64(2), "2", None, 2j], ids=repr
-)
+@pytest.mark.parametrize("foreign", [[1.0, 2.0], "2", None, 2j, np.complex64(2)], ids=repr)
 def test_what_is_no_tensor_and_no_number_is_refused_on_both_sides(backend, operator, foreign):
     x = minidl.ones(2, backend=backend)
     for operands in ((x, foreign), (foreign, x)):
         with pytest.raises(DTypeError, match=r"(?i)tensor"):
             operator(*operands)
+
+
+@pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
+def test_numpy_is_welcome_on_both_sides(backend, operator):
+    """A scalar widens no tensor, as a Python number does not; an array counts as a tensor."""
+    a = np.array([1, 2, 4], np.float32)
+    x = minidl.from_numpy(a, backend=backend)
+    for scalar in (np.float64(2), np.float32(2), np.int64(2)):
+        assert_same(operator(x, scalar).numpy(), operator(a, 2))
+        assert_same(operator(scalar, x).numpy(), operator(2, a))
+    assert_same(operator(x, a).numpy(), operator(a, a))
+    assert_same(operator(a, x).numpy(), operator(a, a))
+    with pytest.raises(DTypeError, match="uint16"):
+        operator(x, np.ones(3, np.uint16))
+
+
+def test_numpy_is_welcome_in_products_masks_and_in_place(backend):
+    a, mask = np.ones((2, 2), np.float32), np.array([True, False])
+    x, m = minidl.from_numpy(a, backend=backend), minidl.from_numpy(mask, backend=backend)
+    assert_same((x @ a).numpy(), a @ a)
+    assert_same((a @ x).numpy(), a @ a)
+    assert_same((m & mask).numpy(), mask)
+    assert_same((mask | m).numpy(), mask)
+    assert_same(x.clone().add_(np.float64(2)).mul_(a).numpy(), a + 2)
+    assert_same(minidl.ops.where(mask, x, 0).numpy(), np.where(mask, a, np.float32(0)))
+    with pytest.raises(DTypeError, match="matmul: b must be a Tensor, got float"):
+        x @ np.float32(2)
 
 
 @pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)

@@ -44,6 +44,62 @@ def test_pairs():
             check.pair("door", "size", wrong)
 
 
+def test_numbers():
+    assert check.number("door", "p", np.float32(0.5), 0, 1) == 0.5
+    assert type(check.number("door", "p", np.float64(0.5))) is float
+    assert np.isnan(check.number("door", "p", float("nan")))
+    for wrong, bounds, text in (
+        ("a", {}, "must be a number, got 'a'"),
+        (2j, {}, "must be a number"),
+        (-1, {"low": 0}, "must be a number >= 0, got -1"),
+        (0, {"low": 0, "above": True}, "must be a number > 0, got 0"),
+        (1, {"low": 0, "high": 1, "below": True}, "must be from 0 to below 1, got 1"),
+        (float("nan"), {"low": 0, "high": 1}, "must be from 0 to 1, got nan"),
+    ):
+        with pytest.raises(errors.ArgumentError, match=f"door: p {text}"):
+            check.number("door", "p", wrong, **bounds)
+
+
+def test_integers():
+    assert type(check.integer("door", "n", np.int8(3), 1)) is int
+    for wrong in (0, 1.0, True, "1", None):
+        with pytest.raises(errors.ArgumentError, match="door: n must be an integer >= 1, got"):
+            check.integer("door", "n", wrong, 1)
+
+
+def test_instances():
+    for wrong, kind in ((3, "int"), (minidl.Tensor, "the class Tensor")):
+        with pytest.raises(errors.DTypeError, match=f"door: x must be a Tensor, got {kind}!"):
+            check.instance("door", "x", wrong, minidl.Tensor, "!")
+
+
+def test_what_a_numpy_user_passes_works(backend):
+    """NumPy's integers and scalars, arrays as shapes, iterators; none of them widens the result."""
+    x = minidl.tensor(np.arange(36, dtype=np.float32).reshape(1, 1, 6, 6), backend=backend)
+    flat, two, half = x.reshape(np.array([6, 6])), np.int64(2), np.float64(0.5)
+    for y, shape in (
+        (flat[range(2)], (2, 6)),
+        (ops.split(flat, two)[0], (2, 6)),
+        (ops.split(flat, np.array([2, 4]))[1], (4, 6)),
+        (ops.pad(flat, two, half), (10, 10)),
+        (ops.pad(flat, np.array([[1, 0], [0, 1]])), (7, 7)),
+        (ops.concatenate(iter([flat, flat])), (12, 6)),
+        (ops.stack(iter([flat, flat])), (2, 6, 6)),
+        (flat.expand(two, -1, 6), (2, 6, 6)),
+        (ops.clip(flat, half, np.float64(3)), (6, 6)),
+        (ops.leaky_relu(flat, half), (6, 6)),
+        (flat.var(correction=np.int64(0)), ()),
+        (ops.layer_norm(flat, np.int64(6), eps=half), (6, 6)),
+        (ops.batch_norm(flat, flat[0], flat[1], eps=half), (6, 6)),
+        (ops.group_norm(flat, two, eps=half), (6, 6)),
+        (ops.dropout(flat, half), (6, 6)),
+        (ops.conv2d(x, x[..., :2, :2], stride=np.array([1, 2]), groups=np.int64(1)), (1, 1, 5, 3)),
+        (ops.max_pool2d(x, two), (1, 1, 3, 3)),
+        (ops.cross_entropy(flat, minidl.arange(6, backend=backend), None, two), ()),
+    ):
+        assert (y.shape, y.dtype) == (shape, np.float32)
+
+
 def test_in_range(backend):
     index = minidl.tensor([3, -2, 0], backend=backend)
     assert check.in_range("door", "index", index, -2, 4) == (-2, 3)
@@ -96,7 +152,60 @@ MISTAKES = {
     "empty": (lambda x, i: x[:, :0].max(1), "ShapeError", ["max", "(2, 0)"]),
     "integers": (lambda x, i: ops.softmax(i), "DTypeError", ["softmax", "int64", "astype"]),
     "list": (lambda x, i: x * [1, 2, 3], "DTypeError", ["Multiply", "list", "minidl.tensor"]),
-    "array": (lambda x, i: np.ones(3) * x, "DTypeError", ["Multiply", "numpy.ndarray"]),
+    "array": (lambda x, i: ops.exp(np.ones(3)), "DTypeError", ["exp", "ndarray"]),
+    "keepdims as axis": (lambda x, i: x.sum(True), "ShapeError", ["sum", "True"]),
+    "correction": (lambda x, i: x.var(correction="a"), "ArgumentError", ["var", "correction"]),
+    "slope": (lambda x, i: ops.leaky_relu(x, "a"), "ArgumentError", ["leaky_relu", "'a'"]),
+    "bound": (lambda x, i: ops.clip(x, [0], 1), "ArgumentError", ["clip", "number", "[0]"]),
+    "half a slice": (lambda x, i: x[0.5:], "DTypeError", ["getitem", "slice", "0.5"]),
+    "slice step": (lambda x, i: x[::0], "DTypeError", ["getitem", "step"]),
+    "nothing as index": (lambda x, i: x[[None]], "DTypeError", ["getitem", "object"]),
+    "piece": (lambda x, i: ops.split(x, 1.5), "ArgumentError", ["split", "size", "1.5"]),
+    "pieces": (lambda x, i: ops.split(x, [0.5, 1.5]), "ArgumentError", ["split", "size"]),
+    "frame": (lambda x, i: ops.pad(x, 1.5), "ArgumentError", ["pad", "width", "1.5"]),
+    "frame of text": (lambda x, i: ops.pad(x, 1, "a"), "ArgumentError", ["pad", "value", "'a'"]),
+    "one": (lambda x, i: ops.concatenate(3), "DTypeError", ["concatenate", "int"]),
+    "order": (lambda x, i: x.transpose(0), "ShapeError", ["transpose", "2 axes"]),
+    "order of text": (lambda x, i: x.transpose("ab"), "ShapeError", ["transpose", "'a'"]),
+    "new -1": (lambda x, i: x.expand(-1, 2, 3), "ArgumentError", ["shape", "-1"]),
+    "eps": (lambda x, i: ops.layer_norm(x, 3, eps=-1), "ArgumentError", ["layer_norm", "eps"]),
+    "size": (lambda x, i: ops.layer_norm(x, 3.0), "ArgumentError", ["shape", "3.0"]),
+    "momentum": (
+        lambda x, i: ops.batch_norm(x, x[0], x[0], training=True, momentum=2),
+        "ArgumentError",
+        ["batch_norm", "momentum", "from 0 to 1"],
+    ),
+    "one statistic": (
+        lambda x, i: ops.batch_norm(x, None, x[0], training=True),
+        "ArgumentError",
+        ["batch_norm", "running_mean", "running_var"],
+    ),
+    "statistics": (
+        lambda x, i: ops.batch_norm(x, *[x[0].astype("int64")] * 2, training=True),
+        "DTypeError",
+        ["batch_norm", "running_mean", "int64"],
+    ),
+    "ignored": (
+        lambda x, i: ops.cross_entropy(x, i, ignore_index=None),
+        "ArgumentError",
+        ["cross_entropy", "ignore_index", "None"],
+    ),
+    "smoothing": (
+        lambda x, i: ops.cross_entropy(x, i, label_smoothing="a"),
+        "ArgumentError",
+        ["cross_entropy", "label_smoothing"],
+    ),
+    "delta": (lambda x, i: ops.huber_loss(x, x, delta=None), "ArgumentError", ["huber_loss"]),
+    "weight": (
+        lambda x, i: ops.binary_cross_entropy_with_logits(x, x, 3),
+        "DTypeError",
+        ["binary_cross_entropy_with_logits", "weight", "int"],
+    ),
+    "generator": (
+        lambda x, i: ops.dropout(x, generator=5),
+        "DTypeError",
+        ["dropout", "generator", "minidl.Generator"],
+    ),
     "dtypes": (
         lambda x, i: ops.linear(x, x.astype("float64")),
         "DTypeError",
