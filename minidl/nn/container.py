@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 from ..errors import ArgumentError, IndexRangeError
+from ..ops import check
 from .module import Module
 
 
@@ -18,6 +19,8 @@ class _Numbered(Module):
 
     def extend(self, modules: Iterable[Module]) -> Self:
         """Add modules at the end."""
+        name = type(self).__name__
+        check.instance(name, "modules", modules, Iterable, "; wrap it: [module]")
         for module in modules:
             self._add(str(len(self)), module)
         return self
@@ -45,6 +48,7 @@ class _Numbered(Module):
         _own(self, names[self._position(index)], module)
 
     def _position(self, index: int) -> int:
+        check.integer(type(self).__name__, "an index", index)
         if not -len(self) <= index < len(self):
             raise IndexRangeError(
                 f"{type(self).__name__}: no module {index}, there are {len(self)}"
@@ -100,7 +104,9 @@ class ModuleDict(Module):
 
     def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
         super().__init__()
-        for name, module in (modules or {}).items():
+        given = {} if modules is None else modules
+        check.instance("ModuleDict", "modules", given, Mapping, " of names to modules")
+        for name, module in given.items():
             self[name] = module
 
     def __getitem__(self, key: str) -> Any:
@@ -136,7 +142,8 @@ class ModuleDict(Module):
 
 def _own(owner: Module, name: str, module: Any) -> None:
     if not isinstance(module, Module):
-        raise ArgumentError(f"{type(owner).__name__}: {name} must be a Module, got {module!r}")
+        raise ArgumentError(f"{type(owner).__name__}: {name} must be a Module, got {module!r:.60}")
+    check.instance(type(owner).__name__, "a name", name, str)
     if not name or "." in name or not isinstance(getattr(owner, name, module), Module):
         raise ArgumentError(f"{type(owner).__name__}: {name!r} is taken, empty or contains a dot")
     setattr(owner, name, module)

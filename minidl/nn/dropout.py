@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import ops
-from ..engine.random import Generator
+from ..engine.random import Generator, source_of
 from ..engine.tensor import Tensor
 from .module import Module
 
@@ -21,8 +21,9 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, *, generator: Generator | None = None) -> None:
         super().__init__()
-        ops.check.probability("Dropout", "p", p)
-        self.p, self.generator = p, generator
+        self.p = ops.check.number("Dropout", "p", p, 0, 1)
+        source_of("Dropout", generator)
+        self.generator = generator
 
     def extra_repr(self) -> str:
         """The probability, also where it is the default."""

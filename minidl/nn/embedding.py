@@ -37,9 +37,10 @@ class Embedding(Module):
         init.normal_(self.weight, generator=generator)
         self.padding_idx = padding_idx
         if padding_idx is not None:
+            padding_idx = ops.check.integer("Embedding", "padding_idx", padding_idx)
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise ArgumentError(f"Embedding: no row {padding_idx} among {num_embeddings}")
-            self.padding_idx = padding_idx % num_embeddings
+            self.padding_idx = padding_idx % int(num_embeddings)
             with no_grad():
                 self.weight[self.padding_idx] = 0.0
 

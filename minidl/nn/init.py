@@ -13,9 +13,9 @@ import numpy as np
 
 from ..engine.creation import from_numpy
 from ..engine.modes import no_grad
-from ..engine.random import Generator, default_generator
+from ..engine.random import Generator, source_of
 from ..engine.tensor import Tensor
-from ..errors import ArgumentError, ShapeError
+from ..errors import ShapeError
 from ..ops import check
 
 
@@ -26,8 +26,9 @@ def _fill(x: Tensor, values: Any) -> Tensor:
 
 def constant_(x: Tensor, val: float) -> Tensor:
     """Every element val."""
+    check.tensors("init", x=x)
     with no_grad():
-        return x.fill_(val)
+        return x.fill_(check.number("init", "val", val))
 
 
 def zeros_(x: Tensor) -> Tensor:
@@ -50,8 +51,10 @@ def uniform_(
     >>> -1 <= w.min().item() < -0.99 and 0.99 < w.max().item() < 1
     True
     """
-    unit = (generator or default_generator).uniform(x.shape, x.dtype)
-    return _fill(x, unit * (b - a) + a)
+    check.floating("init", x=x)
+    low, high = check.number("init", "a", a), check.number("init", "b", b)
+    unit = source_of("init", generator).uniform(x.shape, x.dtype)
+    return _fill(x, unit * (high - low) + low)
 
 
 def normal_(
@@ -64,8 +67,10 @@ def normal_(
     >>> round(w.mean().item(), 1), round(w.var().item() ** 0.5, 1)
     (5.0, 2.0)
     """
-    unit = (generator or default_generator).normal(x.shape, x.dtype)
-    return _fill(x, unit * std + mean)
+    check.floating("init", x=x)
+    centre, spread = check.number("init", "mean", mean), check.number("init", "std", std, 0)
+    unit = source_of("init", generator).normal(x.shape, x.dtype)
+    return _fill(x, unit * spread + centre)
 
 
 def fans(x: Tensor) -> tuple[int, int]:
@@ -75,6 +80,7 @@ def fans(x: Tensor) -> tuple[int, int]:
     >>> fans(minidl.zeros((6, 1, 5, 5)))
     (25, 150)
     """
+    check.floating("init", x=x)
     if x.ndim < 2 or x.size == 0:
         raise ShapeError(f"init: fan-in and fan-out need a non-empty (out, in, ...), got {x.shape}")
     taps = math.prod(x.shape[2:])
@@ -90,7 +96,8 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     >>> calculate_gain("leaky_relu", 1.0)
     1.0
     """
-    slope = {"relu": 0.0, "leaky_relu": 0.01 if param is None else param}.get(nonlinearity)
+    own = 0.01 if param is None else check.number("calculate_gain", "param", param)
+    slope = {"relu": 0.0, "leaky_relu": own}.get(nonlinearity)
     if slope is not None:
         return math.sqrt(2 / (1 + slope**2))
     gains = {"linear": 1.0, "conv2d": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "selu": 3 / 4}
@@ -140,13 +147,14 @@ def xavier_uniform_(x: Tensor, gain: float = 1.0, generator: Generator | None = 
     >>> 0.33 < w.abs().max().item() < 1 / 3  # sqrt(6 / (24 + 30))
     True
     """
-    bound = gain * math.sqrt(6 / sum(fans(x)))
+    bound = check.number("init", "gain", gain) * math.sqrt(6 / sum(fans(x)))
     return uniform_(x, -bound, bound, generator)
 
 
 def xavier_normal_(x: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Normal with variance gain^2 * 2 / (fan-in + fan-out); otherwise as `xavier_uniform_`."""
-    return normal_(x, 0, gain * math.sqrt(2 / sum(fans(x))), generator)
+    std = check.number("init", "gain", gain) * math.sqrt(2 / sum(fans(x)))
+    return normal_(x, 0, std, generator)
 
 
 def orthogonal_(x: Tensor, gain: float = 1, generator: Generator | None = None) -> Tensor:
@@ -163,10 +171,11 @@ def orthogonal_(x: Tensor, gain: float = 1, generator: Generator | None = None) 
     """
     columns, rows = fans(x)[0], x.shape[0]
     shape = (max(rows, columns), min(rows, columns))
-    source = (generator or default_generator).normal(shape, np.dtype("float64"))
+    source = source_of("init", generator).normal(shape, np.dtype("float64"))
     q, r = np.linalg.qr(source)
     q = q * np.where(np.diag(r) < 0, -1.0, 1.0)
-    return _fill(x, gain * (q if rows >= columns else q.T).reshape(x.shape))
+    turned = (q if rows >= columns else q.T).reshape(x.shape)
+    return _fill(x, check.number("init", "gain", gain) * turned)
 
 
 def linear_(weight: Tensor, bias: Tensor | None, generator: Generator | None = None) -> None:
@@ -184,5 +193,4 @@ def linear_(weight: Tensor, bias: Tensor | None, generator: Generator | None = N
 def positive(layer: str, **sizes: Any) -> None:
     """Sizes of a layer must be integers >= 1. Raises: ArgumentError naming the one that is not."""
     for name, size in sizes.items():
-        if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
-            raise ArgumentError(f"{layer}: {name} must be an integer >= 1, got {size!r}")
+        check.integer(layer, name, size, 1)

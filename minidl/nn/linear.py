@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from .. import ops
@@ -10,6 +11,7 @@ from ..engine.creation import Where, zeros
 from ..engine.dtypes import float32
 from ..engine.random import Generator
 from ..engine.tensor import Tensor
+from ..errors import ShapeError
 from . import init
 from .module import Module, Parameter
 
@@ -60,11 +62,17 @@ class Flatten(Module):
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
-        self.start_dim, self.end_dim = start_dim, end_dim
+        self.start_dim = ops.check.integer("Flatten", "start_dim", start_dim)
+        self.end_dim = ops.check.integer("Flatten", "end_dim", end_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         first = ops.check.axis("Flatten", self.start_dim, x.ndim)
         end = ops.check.axis("Flatten", self.end_dim, x.ndim) + 1
+        if end <= first:
+            raise ShapeError(
+                f"Flatten: start_dim {self.start_dim} comes after end_dim {self.end_dim} in x "
+                f"{x.shape}"
+            )
         return x.reshape(*x.shape[:first], math.prod(x.shape[first:end]), *x.shape[end:])
 
 
@@ -78,7 +86,9 @@ class Unflatten(Module):
 
     def __init__(self, dim: int, unflattened_size: tuple[int, ...]) -> None:
         super().__init__()
-        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+        self.dim = ops.check.integer("Unflatten", "dim", dim)
+        ops.check.instance("Unflatten", "unflattened_size", unflattened_size, Iterable)
+        self.unflattened_size = tuple(unflattened_size)
 
     def forward(self, x: Tensor) -> Tensor:
         axis = ops.check.axis("Unflatten", self.dim, x.ndim)

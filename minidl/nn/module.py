@@ -116,6 +116,9 @@ class Module:
     # -- what it owns ---------------------------------------------------------------------------
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Own a tensor that is not learned; a persistent one is part of `state_dict`."""
+        check.instance("register_buffer", "name", name, str)
+        if tensor is not None:
+            check.tensors("register_buffer", **{name: tensor})
         if "." in name or not name or (name not in self._buffers and hasattr(self, name)):
             raise ArgumentError(f"register_buffer: {name!r} is taken, empty or contains a dot")
         self._buffers = {**self._buffers, name: persistent}
@@ -191,6 +194,8 @@ class Module:
         Raises: CheckpointError listing everything that does not fit; nothing is loaded then.
         """
         own = self.state_dict()
+        read = "; read a file with minidl.training.load_model"
+        check.instance("load_state_dict", "state", state, Mapping, read)
         check.tensors("load_state_dict", **{f"state[{k!r}]": x for k, x in state.items()})
         missing = [path for path in own if path not in state]
         unexpected = [path for path in state if path not in own]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from .. import ops
-from ..engine.creation import Where, ones, zeros
+from ..engine.creation import Where, as_shape, ones, zeros
 from ..engine.dtypes import float32, int64
 from ..engine.modes import no_grad
 from ..engine.tensor import Tensor
@@ -35,7 +35,10 @@ class _BatchNorm(_Norm):
         track_running_stats: bool = True, *, backend: Where = None, dtype: Any = float32,
     ) -> None:  # fmt: skip
         super().__init__()
-        init.positive(type(self).__name__, num_features=num_features)
+        name = type(self).__name__
+        init.positive(name, num_features=num_features)
+        eps = ops.check.number(name, "eps", eps, 0)
+        momentum = None if momentum is None else ops.check.number(name, "momentum", momentum, 0, 1)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self._affine(num_features, affine, affine, backend, dtype)
@@ -44,10 +47,11 @@ class _BatchNorm(_Norm):
             "running_var": ones(num_features, dtype, backend=backend),
             "num_batches_tracked": zeros((), int64, backend=backend),
         }
-        for name, buffer in made.items():
-            self.register_buffer(name, buffer if track_running_stats else None)
+        for key, buffer in made.items():
+            self.register_buffer(key, buffer if track_running_stats else None)
 
     def forward(self, x: Tensor) -> Tensor:
+        ops.check.tensors(type(self).__name__, x=x)
         if x.ndim not in self.axes or x.shape[1] != self.num_features:
             raise ShapeError(
                 f"{type(self).__name__}: x must have {self.num_features} channels and "
@@ -94,7 +98,7 @@ class BatchNorm2d(_BatchNorm):
 class LayerNorm(_Norm):
     """Normalisation of each sample over its last axes; see `ops.layer_norm`.
 
-    Shapes: (..., *normalized_shape). Raises: ShapeError.
+    Shapes: (..., *normalized_shape). Raises: ShapeError, ArgumentError.
 
     >>> import minidl
     >>> LayerNorm(2)(minidl.tensor([[1.0, 3.0]])).numpy().round(3).tolist()
@@ -107,8 +111,10 @@ class LayerNorm(_Norm):
         backend: Where = None, dtype: Any = float32,
     ) -> None:  # fmt: skip
         super().__init__()
-        sizes = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
-        self.normalized_shape, self.eps = tuple(sizes), eps
+        self.normalized_shape = as_shape(normalized_shape)
+        self.eps = ops.check.number("LayerNorm", "eps", eps, 0)
+        if 0 in (self.normalized_shape or (0,)):
+            raise ArgumentError(f"LayerNorm: normalized_shape {normalized_shape} has no elements")
         self.elementwise_affine = elementwise_affine
         shifted = elementwise_affine and bias
         self._affine(self.normalized_shape, elementwise_affine, shifted, backend, dtype)
@@ -138,7 +144,7 @@ class GroupNorm(_Norm):
                 f"GroupNorm: num_groups = {num_groups} must divide num_channels = {num_channels}"
             )
         self.num_groups, self.num_channels = num_groups, num_channels
-        self.eps, self.affine = eps, affine
+        self.eps, self.affine = ops.check.number("GroupNorm", "eps", eps, 0), affine
         self._affine(num_channels, affine, affine, backend, dtype)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ class MaxPool2d(Module):
 
     def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> None:
         super().__init__()
+        ops.pool.windows("MaxPool2d", kernel_size, stride, padding)
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,6 +38,7 @@ class AvgPool2d(Module):
         count_include_pad: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
+        ops.pool.windows("AvgPool2d", kernel_size, stride, padding)
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         self.count_include_pad = count_include_pad
 
@@ -57,6 +59,7 @@ class AdaptiveAvgPool2d(Module):
 
     def __init__(self, output_size: Size) -> None:
         super().__init__()
+        ops.check.pair(type(self).__name__, "output_size", output_size)
         self.output_size = output_size
 
     def forward(self, x: Tensor) -> Tensor:

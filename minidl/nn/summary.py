@@ -13,6 +13,7 @@ from ..engine.function import Function
 from ..engine.modes import no_grad, observe
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError
+from ..ops import check
 from .module import Module
 
 Count = Callable[[Function, tuple[Any, ...], Tensor], int]
@@ -96,6 +97,7 @@ def summary(model: Module, x: Tensor | tuple[int, ...]) -> Summary:
     ---------------------------------------------------
     total                             15             24
     """
+    check.instance("summary", "model", model, Module)
     rows = {id(m): Row(name, type(m).__name__) for name, m in model.named_modules()}
     trainable = 0
     counted: set[int] = set()

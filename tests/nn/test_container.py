@@ -6,7 +6,7 @@ import pytest
 
 import minidl
 from minidl import nn
-from minidl.errors import ArgumentError, IndexRangeError
+from minidl.errors import ArgumentError, DTypeError, IndexRangeError
 
 
 def layers(count: int) -> list[nn.Module]:
@@ -121,3 +121,17 @@ def test_only_modules_go_in():
     for make in (lambda: nn.Sequential(nn.ReLU), lambda: nn.ModuleList([3])):
         with pytest.raises(ArgumentError, match="must be a Module"):
             make()
+
+
+def test_what_is_no_list_mapping_name_or_position_is_refused():
+    for make in (
+        lambda: nn.ModuleList(3),
+        lambda: nn.ModuleList(nn.ReLU()),
+        lambda: nn.ModuleDict([nn.ReLU()]),
+        lambda: nn.ModuleDict({1: nn.ReLU()}),
+    ):
+        with pytest.raises(DTypeError, match=r"must be an? (Iterable|Mapping|str), got"):
+            make()
+    for wrong in ("0", 0.0, None):
+        with pytest.raises(ArgumentError, match="an index must be an integer"):
+            nn.Sequential(nn.ReLU())[wrong]

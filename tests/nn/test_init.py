@@ -10,7 +10,7 @@ import pytest
 
 import minidl
 from minidl import Generator, nn
-from minidl.errors import ArgumentError, ShapeError
+from minidl.errors import ArgumentError, DTypeError, ShapeError
 from minidl.nn import init
 from tests.tolerances import FALSE_ALARM, assert_close, assert_same, sum_bound, unit_roundoff
 
@@ -171,3 +171,23 @@ def test_what_has_no_fans_is_refused():
             init.xavier_uniform_(minidl.zeros(shape))
     with pytest.raises(ArgumentError, match="mode"):
         init.kaiming_uniform_(minidl.zeros((2, 2)), mode="fan_avg")
+
+
+def test_bad_settings_are_refused():
+    w = minidl.zeros((2, 2))
+    for call in (
+        lambda: init.uniform_(w, "a"),
+        lambda: init.normal_(w, std=-1),
+        lambda: init.constant_(w, None),
+        lambda: init.kaiming_normal_(w, a="x"),
+        lambda: init.xavier_normal_(w, gain="x"),
+        lambda: init.orthogonal_(w, gain=None),
+    ):
+        with pytest.raises(ArgumentError, match="must be a number"):
+            call()
+    for wrong in (minidl.tensor([1, 2]), [1.0]):
+        with pytest.raises(DTypeError, match="init: x must be"):
+            init.normal_(wrong)
+    with pytest.raises(DTypeError, match="generator"):
+        init.uniform_(w, generator=3)
+    assert w.tolist() == [[0, 0], [0, 0]]

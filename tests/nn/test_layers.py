@@ -8,7 +8,7 @@ from hypothesis import given
 
 import minidl
 from minidl import nn, ops
-from minidl.errors import ArgumentError, IndexRangeError, ShapeError
+from minidl.errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
 from tests import oracle
 from tests.strategies import EXACT, convolutions, fill, poolings
 from tests.tolerances import assert_same
@@ -333,6 +333,32 @@ BAD = {
     "GroupNorm": lambda: nn.GroupNorm(3, 4),
     "Dropout": lambda: nn.Dropout(1.5),
     "Embedding": lambda: nn.Embedding(0, 3),
+    "Linear text": lambda: nn.Linear("4", 3),
+    "Linear None": lambda: nn.Linear(None, 3),
+    "Conv2d bool": lambda: nn.Conv2d(1, 2, True),
+    "Conv2d same": lambda: nn.Conv2d(1, 2, 3, padding="same"),
+    "MaxPool2d": lambda: nn.MaxPool2d(0),
+    "MaxPool2d padding": lambda: nn.MaxPool2d(2, padding=2),
+    "AvgPool2d": lambda: nn.AvgPool2d(2.5),
+    "AdaptiveAvgPool2d": lambda: nn.AdaptiveAvgPool2d(None),
+    "BatchNorm1d eps": lambda: nn.BatchNorm1d(4, eps=-1),
+    "BatchNorm1d momentum": lambda: nn.BatchNorm1d(4, momentum=2),
+    "LayerNorm": lambda: nn.LayerNorm(4.0),
+    "LayerNorm empty": lambda: nn.LayerNorm(0),
+    "LayerNorm no axis": lambda: nn.LayerNorm(()),
+    "LayerNorm eps": lambda: nn.LayerNorm(4, eps="a"),
+    "GroupNorm eps": lambda: nn.GroupNorm(2, 4, eps=None),
+    "Dropout text": lambda: nn.Dropout("0.5"),
+    "Embedding padding": lambda: nn.Embedding(4, 2, padding_idx="a"),
+    "Flatten": lambda: nn.Flatten("a"),
+    "LeakyReLU": lambda: nn.LeakyReLU(None),
+    "GELU": lambda: nn.GELU("erf"),
+    "reduction": lambda: nn.CrossEntropyLoss(reduction="avg"),
+    "reduction None": lambda: nn.MSELoss(None),
+    "reduction of another loss": lambda: nn.NLLLoss(reduction="batchmean"),
+    "ignore_index": lambda: nn.NLLLoss(ignore_index=1.5),
+    "label_smoothing": lambda: nn.CrossEntropyLoss(label_smoothing=2),
+    "delta": lambda: nn.HuberLoss(delta=0),
 }
 
 
@@ -340,6 +366,45 @@ BAD = {
 def test_bad_settings_are_refused_when_the_layer_is_built(make):
     with pytest.raises(ArgumentError):
         make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Linear(4, 3, generator=5),
+        lambda: nn.Dropout(generator=5),
+        lambda: nn.Unflatten(1, 4),
+        lambda: nn.CrossEntropyLoss([1.0, 2.0]),
+        lambda: nn.BCEWithLogitsLoss(pos_weight=3.0),
+        lambda: nn.BatchNorm1d(4)([1.0]),
+    ],
+)
+def test_what_is_of_another_kind_is_refused(make):
+    with pytest.raises(DTypeError):
+        make()
+
+
+def test_flatten_goes_forward():
+    with pytest.raises(ShapeError, match="start_dim 2 comes after end_dim 1"):
+        nn.Flatten(2, 1)(minidl.ones((2, 3, 4)))
+
+
+def test_numpy_integers_and_scalars_as_settings():
+    two, half = np.int64(2), np.float64(0.5)
+    x = minidl.ones((2, 4, 6, 6))
+    for layer in (
+        nn.Conv2d(np.int64(4), two, two, groups=two),
+        nn.ConvTranspose2d(np.int64(4), two, [2, 2], stride=two),
+        nn.MaxPool2d(two),
+        nn.BatchNorm2d(np.int64(4), eps=half, momentum=half),
+        nn.LayerNorm(np.int64(6), eps=half),
+        nn.GroupNorm(two, np.int64(4), eps=half),
+        nn.Dropout(half),
+        nn.LeakyReLU(half),
+    ):
+        assert layer(x).dtype == np.float32
+    table = nn.Embedding(np.int64(4), two, padding_idx=np.int64(-1))
+    assert table(minidl.tensor([3])).tolist() == [[0, 0]]
 
 
 def test_layers_are_made_where_and_as_they_are_told(backend, reference):

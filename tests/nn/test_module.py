@@ -248,6 +248,15 @@ def test_load_state_dict_wants_tensors():
     state = {**Net().state_dict(), "gain": np.ones(1)}
     with pytest.raises(DTypeError, match="'gain'"):
         Net().load_state_dict(state)
+    for wrong in (None, "model.safetensors", [1]):
+        with pytest.raises(DTypeError, match=r"state must be a Mapping, .*load_model"):
+            Net().load_state_dict(wrong)
+
+
+def test_a_buffer_is_a_tensor():
+    for name, wrong in (("x", 3), ("x", np.ones(3)), (3, minidl.ones(1))):
+        with pytest.raises(DTypeError, match="register_buffer"):
+            nn.Module().register_buffer(name, wrong)
 
 
 def test_a_graph_from_before_loading_is_refused():

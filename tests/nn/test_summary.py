@@ -6,7 +6,7 @@ import pytest
 
 import minidl
 from minidl import nn, ops
-from minidl.errors import ArgumentError, ShapeError
+from minidl.errors import ArgumentError, DTypeError, ShapeError
 
 
 def lenet() -> nn.Module:
@@ -112,5 +112,7 @@ def test_inputs(backend, reference):
         nn.summary(nn.Linear(2, 2, dtype="float64", backend=reference), [1, 2]).multiply_adds == 4
     )
     assert nn.summary(nn.ReLU(), (3,)).parameters == 0
+    with pytest.raises(DTypeError, match="summary: model must be a Module, got str"):
+        nn.summary("model", (1,))
     with pytest.raises(ArgumentError, match="input or its shape"):
         nn.summary(embedding, 3)
