@@ -9,7 +9,8 @@ from .. import ops
 from ..engine.creation import zeros
 from ..engine.modes import no_grad
 from ..engine.tensor import Tensor
-from ..errors import ArgumentError, NonFiniteError
+from ..errors import NonFiniteError
+from ..ops import check
 
 
 def clip_grad_norm_(
@@ -30,11 +31,9 @@ def clip_grad_norm_(
     >>> clip_grad_norm_(x, 1.0).item(), x.grad.numpy().round(4).tolist()
     (5.0, [0.6..., 0.8...])
     """
-    if not max_norm >= 0 or not norm_type > 0:
-        raise ArgumentError(
-            f"clip_grad_norm_: needs max_norm >= 0 and norm_type > 0, got {max_norm}, {norm_type}"
-        )
-    grads = _gradients(parameters)
+    max_norm = check.number("clip_grad_norm_", "max_norm", max_norm, 0)
+    norm_type = check.number("clip_grad_norm_", "norm_type", norm_type, 0, above=True)
+    grads = _gradients("clip_grad_norm_", parameters)
     if not grads:
         return zeros(())
     with no_grad():
@@ -60,15 +59,17 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     >>> x.grad.tolist()
     [2.0, -1.0]
     """
-    if not clip_value >= 0:
-        raise ArgumentError(f"clip_grad_value_: clip_value must be at least 0, got {clip_value}")
+    clip_value = check.number("clip_grad_value_", "clip_value", clip_value, 0)
     with no_grad():
-        for grad in _gradients(parameters):
+        for grad in _gradients("clip_grad_value_", parameters):
             grad.clamp_(-clip_value, clip_value)
 
 
-def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    given = [parameters] if isinstance(parameters, Tensor) else parameters
+def _gradients(operation: str, parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    check.instance(operation, "parameters", parameters, Iterable, "; pass model.parameters()")
+    given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    for p in given:
+        check.tensors(operation, parameter=p)
     return [p.grad for p in given if p.grad is not None and p.size]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from backends import Array, Backend
 
+from ..engine.arguments import instance
 from ..engine.creation import zeros_like
 from ..engine.modes import no_grad
 from ..engine.tensor import Tensor
@@ -32,11 +33,17 @@ class Optimizer:
     """
 
     def __init__(self, params: Params, defaults: Settings) -> None:
-        if isinstance(params, (Tensor, Mapping)):
-            raise ArgumentError(f"{self._name}: pass a list of parameters, such as [weight]")
+        if isinstance(params, (Tensor, Mapping)) or not isinstance(params, Iterable):
+            raise ArgumentError(
+                f"{self._name}: pass a list of parameters, such as [weight], or "
+                f"model.parameters(); got {type(params).__name__}"
+            )
         given: list[Any] = list(params)
         if not given:
-            raise ArgumentError(f"{self._name}: got no parameters; does the model have any?")
+            raise ArgumentError(
+                f"{self._name}: got no parameters; does the model have any? An iterator, such as "
+                "model.parameters(), is empty after its first use: call it again"
+            )
         self.defaults = defaults
         self.param_groups: list[Settings] = []
         self._flats: list[list[Flat]] = []
@@ -71,8 +78,10 @@ class Optimizer:
         Raises: ArgumentError for a setting out of range or unknown, and for a parameter that is no
         Parameter or is here already.
         """
+        instance(self._name, "a parameter group", group, Mapping, ', not {"params": [...]}')
         own = group.get("params", ())
-        params: list[Any] = [own] if isinstance(own, Tensor) else list(own)
+        params: list[Any] = list(own) if isinstance(own, Iterable) else [own]
+        params = [own] if isinstance(own, Tensor) else params
         unknown = sorted(group.keys() - self.defaults.keys() - {"params"})
         if unknown or not params:
             problem = f"unknown settings {unknown}" if unknown else "no parameters"
@@ -84,7 +93,8 @@ class Optimizer:
             if id(p) in known:
                 raise ArgumentError(f"{self._name}: a parameter of shape {p.shape} came twice")
             known.add(id(p))
-        settings = {**self.defaults, **group, "params": params}
+        given = {**self.defaults, **group, "params": params}
+        settings = {name: _plain(value) for name, value in given.items()}
         self.check(settings)
         self.param_groups.append(settings)
         self._flats.append(flatten(params, {}))
@@ -143,6 +153,7 @@ class Optimizer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state_dict`, loading all of it or nothing. Raises: CheckpointError."""
+        instance(self._name, "the state", state, Mapping)
         settings = list(state.get("settings", ()))
         self._check_groups(settings)
         memories = self._saved_memories(settings, dict(state.get("tensors", {})))
@@ -185,6 +196,13 @@ class Optimizer:
         if tensors:
             raise CheckpointError(f"{self._name}: no parameter has the state {sorted(tensors)}")
         return memories
+
+
+def _plain(setting: Any) -> Any:
+    """A NumPy scalar as a Python number: it widens no parameter, and JSON can express it."""
+    if isinstance(setting, (tuple, list)):
+        return type(setting)(map(_plain, setting))
+    return setting.item() if isinstance(setting, np.generic) else setting
 
 
 def require(

@@ -19,8 +19,10 @@ class Scheduler:
     """Base of all schedulers; a subclass keeps its settings, calls this, and defines `rate`."""
 
     def __init__(self, optimizer: Optimizer, base_lrs: Sequence[float] | None = None) -> None:
+        check.instance(type(self).__name__, "optimizer", optimizer, Optimizer)
         self.optimizer = optimizer
-        self.base_lrs = list(base_lrs or [group["lr"] for group in optimizer.param_groups])
+        given = [group["lr"] for group in optimizer.param_groups] if base_lrs is None else base_lrs
+        self.base_lrs = [self._number("a learning rate", lr, 0) for lr in given]
         self.last_epoch = 0
         if len(self.base_lrs) != len(optimizer.param_groups):
             raise ArgumentError(
@@ -28,6 +30,9 @@ class Scheduler:
                 f"{len(optimizer.param_groups)} parameter groups"
             )
         self._set()
+
+    def _number(self, name: str, value: Any, low: float = -math.inf, **how: bool) -> float:
+        return check.number(type(self).__name__, name, value, low, **how)
 
     def rate(self, base: float, t: int) -> float:
         """The learning rate after t steps of a group that began with base."""
@@ -56,6 +61,7 @@ class Scheduler:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state_dict`. Raises: CheckpointError if it is not for as many groups."""
+        check.instance(type(self).__name__, "the state", state, Mapping)
         base_lrs = list(state.get("base_lrs", ()))
         if len(base_lrs) != len(self.base_lrs) or "last_epoch" not in state:
             raise CheckpointError(
@@ -81,7 +87,8 @@ class StepLR(Scheduler):
     """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        self.step_size, self.gamma = _count("StepLR", "step_size", step_size), gamma
+        self.step_size = check.integer("StepLR", "step_size", step_size, 1)
+        self.gamma = self._number("gamma", gamma, 0)
         super().__init__(optimizer)
 
     def rate(self, base: float, t: int) -> float:
@@ -96,14 +103,20 @@ class LambdaLR(Scheduler):
         optimizer: Optimizer,
         lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
     ) -> None:
+        check.instance("LambdaLR", "optimizer", optimizer, Optimizer)
         groups = len(optimizer.param_groups)
-        self.lambdas = [lr_lambda] * groups if callable(lr_lambda) else list(lr_lambda)
-        if len(self.lambdas) != groups:
-            raise ArgumentError(f"LambdaLR: {len(self.lambdas)} functions for {groups} groups")
+        several = list(lr_lambda) if isinstance(lr_lambda, Sequence) else [lr_lambda] * groups
+        if len(several) != groups or not all(map(callable, several)):
+            raise ArgumentError(
+                f"LambdaLR: {len(several)} functions for {groups} groups, each to be callable: "
+                f"{lr_lambda!r:.60}"
+            )
+        self.lambdas = several
         super().__init__(optimizer)
 
     def settings(self, group: int, t: int) -> Settings:
-        return {"lr": self.base_lrs[group] * self.lambdas[group](t)}
+        factor = self._number("what a function returns", self.lambdas[group](t), 0)
+        return {"lr": self.base_lrs[group] * factor}
 
 
 class CosineAnnealingLR(Scheduler):
@@ -113,7 +126,8 @@ class CosineAnnealingLR(Scheduler):
     """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:  # noqa: N803
-        self.T_max, self.eta_min = _count("CosineAnnealingLR", "T_max", T_max), eta_min
+        self.T_max = check.integer("CosineAnnealingLR", "T_max", T_max, 1)
+        self.eta_min = self._number("eta_min", eta_min, 0)
         super().__init__(optimizer)
 
     def rate(self, base: float, t: int) -> float:
@@ -137,7 +151,9 @@ class LinearWarmup(Scheduler):
     def __init__(
         self, optimizer: Optimizer, warmup_steps: int, after: Scheduler | None = None
     ) -> None:
-        self.warmup_steps = _count("LinearWarmup", "warmup_steps", warmup_steps, 0)
+        self.warmup_steps = check.integer("LinearWarmup", "warmup_steps", warmup_steps, 0)
+        if after is not None:
+            check.instance("LinearWarmup", "after", after, Scheduler)
         self.after = after
         super().__init__(optimizer, None if after is None else after.base_lrs)
 
@@ -173,25 +189,29 @@ class OneCycleLR(Scheduler):
         anneal_strategy: str = "cos", cycle_momentum: bool = True, base_momentum: float = 0.85,
         max_momentum: float = 0.95, div_factor: float = 25.0, final_div_factor: float = 1e4,
     ) -> None:  # fmt: skip
+        check.instance("OneCycleLR", "optimizer", optimizer, Optimizer)
         if total_steps is None:
-            total_steps = (epochs or 0) * (steps_per_epoch or 0)
-        self.total_steps = _count("OneCycleLR", "total_steps (or epochs * ...)", total_steps)
-        check.probability("OneCycleLR", "pct_start", pct_start)
+            total_steps = check.integer("OneCycleLR", "epochs (or total_steps)", epochs, 1)
+            total_steps *= check.integer("OneCycleLR", "steps_per_epoch", steps_per_epoch, 1)
+        self.total_steps = check.integer("OneCycleLR", "total_steps", total_steps, 1)
+        pct_start = check.number("OneCycleLR", "pct_start", pct_start, 0, 1)
         check.choice("OneCycleLR", "anneal_strategy", anneal_strategy, ("cos", "linear"))
         if cycle_momentum and not {"momentum", "betas"} & optimizer.defaults.keys():
             raise ArgumentError(
                 "OneCycleLR: the optimizer has no momentum; pass cycle_momentum=False"
             )
-        if not div_factor > 0 or not final_div_factor > 0:
-            raise ArgumentError("OneCycleLR: div_factor and final_div_factor must be positive")
+        self.div_factor = self._number("div_factor", div_factor, 0, above=True)
+        self.final_div_factor = self._number("final_div_factor", final_div_factor, 0, above=True)
         self.anneal = _cosine if anneal_strategy == "cos" else _straight
         self.peak = pct_start * self.total_steps - 1
-        self.cycle_momentum, self.momenta = cycle_momentum, (base_momentum, max_momentum)
-        self.div_factor, self.final_div_factor = div_factor, final_div_factor
-        groups = len(optimizer.param_groups)
-        super().__init__(
-            optimizer, [max_lr] * groups if isinstance(max_lr, (int, float)) else max_lr
+        bounds = {"base_momentum": base_momentum, "max_momentum": max_momentum}
+        low, high = (
+            check.number("OneCycleLR", name, value, 0, 1, below=True)
+            for name, value in bounds.items()
         )
+        self.cycle_momentum, self.momenta = cycle_momentum, (low, high)
+        several: Any = max_lr if isinstance(max_lr, (tuple, list)) else None
+        super().__init__(optimizer, several or [max_lr] * len(optimizer.param_groups))
 
     def _between(self, first: float, peak: float, last: float, t: int) -> float:
         if t <= self.peak:
@@ -223,9 +243,3 @@ def _cosine(start: float, end: float, done: float) -> float:
 def _straight(start: float, end: float, done: float) -> float:
     """From start to end along a line."""
     return start + (end - start) * done
-
-
-def _count(scheduler: str, name: str, value: Any, low: int = 1) -> int:
-    if not isinstance(value, int) or value < low:
-        raise ArgumentError(f"{scheduler}: {name} must be an integer >= {low}, got {value!r}")
-    return value

@@ -9,7 +9,7 @@ import pytest
 
 import minidl
 from minidl import nn, optim
-from minidl.errors import ArgumentError, NonFiniteError
+from minidl.errors import ArgumentError, DTypeError, NonFiniteError
 from tests.optim.steps import give, parameter
 from tests.running import Approx
 from tests.strategies import fill
@@ -144,6 +144,14 @@ def test_limits_below_zero_are_refused():
         lambda: optim.clip_grad_norm_(params, math.nan),
         lambda: optim.clip_grad_norm_(params, 1.0, 0),
         lambda: optim.clip_grad_value_(params, -0.5),
+        lambda: optim.clip_grad_norm_(params, None),
+        lambda: optim.clip_grad_norm_(params, 1.0, "inf"),
     ):
         with pytest.raises(ArgumentError, match="clip_grad_"):
             call()
+
+
+def test_only_parameters_are_clipped():
+    for wrong in (nn.Linear(1, 1), 3, [1], None):
+        with pytest.raises(DTypeError, match="clip_grad_norm_: parameter"):
+            optim.clip_grad_norm_(wrong, 1.0)

@@ -9,7 +9,7 @@ import pytest
 
 import minidl
 from minidl import nn, optim
-from minidl.errors import ArgumentError, CheckpointError
+from minidl.errors import ArgumentError, CheckpointError, DTypeError
 from tests.optim.steps import expected, give, parameter
 from tests.strategies import FLOATS, fill
 from tests.tolerances import assert_close, assert_same
@@ -178,6 +178,10 @@ BAD = {
     "empty group": lambda p: optim.SGD([{"params": []}]),
     "unknown setting": lambda p: optim.SGD([{"params": p, "betas": (0, 0)}]),
     "bad setting in a group": lambda p: optim.SGD([{"params": p, "lr": -1}]),
+    "None": lambda p: optim.SGD(None),
+    "a number": lambda p: optim.SGD(3),
+    "a model": lambda p: optim.SGD(nn.Linear(1, 1)),
+    "a number in a group": lambda p: optim.SGD([{"params": 3}]),
 }
 
 
@@ -185,6 +189,29 @@ BAD = {
 def test_bad_arguments_are_refused(make):
     with pytest.raises(ArgumentError):
         make([parameter(np.ones(2, np.float32))])
+
+
+def test_an_iterator_of_parameters_is_empty_the_second_time():
+    params = iter([parameter(np.ones(2, np.float32))])
+    optim.SGD(params)
+    with pytest.raises(ArgumentError, match="empty after its first use: call it again"):
+        optim.SGD(params)
+
+
+def test_numpy_scalars_are_plain_settings():
+    """In a saved state they are JSON, and in a step they widen nothing."""
+    p = parameter(np.ones(2, np.float32))
+    optimizer = optim.Adam([{"params": p, "lr": np.float32(0.5)}], betas=[np.float64(0.5), 0.5])
+    assert json.loads(json.dumps(optimizer.state_dict()["settings"]))[0]["lr"] == 0.5
+    assert type(optimizer.param_groups[0]["betas"][0]) is float
+
+
+def test_groups_and_states_are_dicts():
+    optimizer = stepped()
+    for call in (optimizer.add_param_group, optimizer.load_state_dict):
+        for wrong in (None, [1], "a"):
+            with pytest.raises(DTypeError, match="must be a Mapping, got"):
+                call(wrong)
 
 
 def states() -> dict[str, object]:

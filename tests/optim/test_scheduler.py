@@ -10,7 +10,7 @@ import pytest
 
 import minidl
 from minidl import optim
-from minidl.errors import ArgumentError, CheckpointError
+from minidl.errors import ArgumentError, CheckpointError, DTypeError
 from tests.optim.steps import parameter
 from tests.tolerances import REGROUPING, assert_close, unit_roundoff
 
@@ -188,6 +188,13 @@ BAD = {
     "pct_start": lambda o: optim.OneCycleLR(o, 1.0, 10, pct_start=1.5),
     "anneal_strategy": lambda o: optim.OneCycleLR(o, 1.0, 10, anneal_strategy="cubic"),
     "div_factor": lambda o: optim.OneCycleLR(o, 1.0, 10, div_factor=0),
+    "gamma": lambda o: optim.StepLR(o, 1, None),
+    "eta_min": lambda o: optim.CosineAnnealingLR(o, 2, "a"),
+    "a learning rate": lambda o: optim.OneCycleLR(o, -1.0, 10),
+    "max_momentum": lambda o: optim.OneCycleLR(o, 1.0, 10, max_momentum=1.0),
+    "epochs": lambda o: optim.OneCycleLR(o, 1.0, epochs="a", steps_per_epoch=2),
+    "callable": lambda o: optim.LambdaLR(o, 3),
+    "what a function returns": lambda o: optim.LambdaLR(o, lambda t: None),
 }
 
 
@@ -195,6 +202,33 @@ BAD = {
 def test_bad_settings_are_refused(name, make):
     with pytest.raises(ArgumentError, match=name):
         make(sgd(0.1))
+
+
+def test_what_is_no_optimizer_or_schedule_is_refused():
+    for make in (
+        lambda: optim.StepLR(None, 3),
+        lambda: optim.LambdaLR(3, len),
+        lambda: optim.OneCycleLR([], 1.0, 10),
+        lambda: optim.LinearWarmup(sgd(0.1), 3, after=sgd(0.1)),
+        lambda: optim.StepLR(sgd(0.1), 3).load_state_dict(None),
+    ):
+        with pytest.raises(DTypeError, match=r"must be an? (Optimizer|Scheduler|Mapping), got"):
+            make()
+
+
+def test_numpy_numbers_are_plain():
+    """So that what the schedule sets can be saved as JSON."""
+    three, half = np.int64(3), np.float32(0.5)
+    for schedule in (
+        optim.StepLR(sgd(1.0), three, half),
+        optim.CosineAnnealingLR(sgd(1.0), three, half),
+        optim.LinearWarmup(sgd(1.0), three),
+        optim.LambdaLR(sgd(1.0), lambda t: half),
+        optim.OneCycleLR(sgd(1.0, momentum=0.5), half, three),
+        optim.OneCycleLR(sgd(1.0, momentum=0.5), [half], epochs=three, steps_per_epoch=three),
+    ):
+        schedule.step()
+        json.dumps([schedule.get_last_lr(), schedule.state_dict()])
 
 
 def test_training_under_a_schedule_uses_its_rates(backend):
