@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..engine.arguments import instance, integer
 from ..engine.tensor import Tensor
 from ..errors import DataError, DTypeError, IndexRangeError, ShapeError
 
@@ -112,7 +113,9 @@ class Subset(Dataset):
     """
 
     def __init__(self, dataset: Dataset, indices: Sequence[int] | np.ndarray) -> None:
-        self.dataset = dataset
+        instance("Subset", "dataset", dataset, Dataset)
+        instance("Subset", "indices", indices, Iterable)
+        self.dataset, indices = dataset, list(indices)
         self.indices = np.asarray(indices) if len(indices) else np.zeros(0, np.int64)
         if self.indices.dtype.kind not in "iu" or self.indices.ndim != 1:
             raise DTypeError(
@@ -136,13 +139,17 @@ class Subset(Dataset):
 
 
 def _host(array: Any) -> np.ndarray:
-    host = array.numpy() if isinstance(array, Tensor) else np.asarray(array)
+    try:
+        host = array.numpy() if isinstance(array, Tensor) else np.asarray(array)
+    except ValueError as error:
+        raise DTypeError("ArrayDataset: needs rows of equal length") from error
     if host.dtype.kind not in "biuf":
         raise DTypeError(f"ArrayDataset: needs arrays of numbers, got {host.dtype}")
     return host
 
 
 def _position(index: int, length: int) -> int:
+    integer("data set", "an index", index)
     if not -length <= index < length:
         raise IndexRangeError(f"sample {index} of a data set with {length} samples")
     return index

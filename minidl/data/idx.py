@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..engine.arguments import instance, path
 from ..errors import DataError
 from .dataset import ArrayDataset
 
@@ -31,6 +32,7 @@ def parse_idx(data: bytes, name: str = "IDX data") -> np.ndarray:
     >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9])).tolist()
     [7, 8, 9]
     """
+    instance("parse_idx", "data", data, bytes)
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _TYPES:
         raise DataError(
             f"{name}: not an IDX file: it begins with {data[:4].hex(' ') or 'nothing'}, expected "
@@ -84,7 +86,7 @@ def idx_dataset(folder: str | Path) -> tuple[ArrayDataset, ArrayDataset]:
     Shapes: images (N, 1, H, W) uint8, labels (N,) int64.
     Raises: DataError naming the file that is missing or wrong.
     """
-    where = Path(folder)
+    where = path("idx_dataset", "folder", folder)
     paths = [find(where, name) for name in FILES]
     if None in paths:
         missing = [name for name, path in zip(FILES, paths, strict=True) if path is None]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from backends import Backend
 
+from ..engine.arguments import function, instance, integer
 from ..engine.creation import from_numpy
 from ..engine.modes import get_backend
 from ..engine.random import Generator
@@ -29,7 +30,8 @@ class DataLoader:
     gets the first component of a batch as a host array (see `minidl.data.transforms`); backend is
     where the Tensors live, the default one if None.
 
-    Raises: ArgumentError for a batch_size below 1; DataError for an empty data set.
+    Raises: ArgumentError for a batch_size below 1 and for a seed that is none; DataError for an
+    empty data set; DTypeError for what is no Dataset.
 
     >>> from minidl.data import ArrayDataset
     >>> loader = DataLoader(ArrayDataset(np.arange(5), np.arange(5) % 2), batch_size=2)
@@ -50,11 +52,14 @@ class DataLoader:
         transform: Transform | None = None,
         backend: str | Backend | None = None,
     ) -> None:
-        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-            raise ArgumentError(f"DataLoader: batch_size must be 1 or more, got {batch_size!r}")
-        self.dataset, self.batch_size, self.shuffle = dataset, int(batch_size), shuffle
-        self.seed, self.drop_last = seed, drop_last
-        self.transform, self.backend = transform, backend
+        instance("DataLoader", "dataset", dataset, Dataset, "; arrays make an ArrayDataset(x, y)")
+        if transform is not None:
+            function("DataLoader", "transform", transform, "batch", "generator")
+        self.dataset, self.shuffle, self.drop_last = dataset, bool(shuffle), bool(drop_last)
+        self.batch_size = integer("DataLoader", "batch_size", batch_size, 1)
+        self.seed = Generator(seed).seed
+        self.transform = transform
+        self.backend = None if backend is None else get_backend(backend)
         self.epoch = 0  # of the next loop
         self._first = 0  # batch at which the next loop starts
         self._position = (0, 0)  # epoch and batch that come next in the loop under way
@@ -119,6 +124,7 @@ class DataLoader:
 
         Raises: CheckpointError if the state belongs to batches in another order.
         """
+        instance("DataLoader", "the state", state, Mapping)
         for name, mine in self._identity().items():
             if state.get(name) != mine:
                 raise CheckpointError(

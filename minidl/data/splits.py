@@ -4,10 +4,11 @@ everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ..engine.arguments import instance, number
 from ..engine.random import Generator
 from ..errors import ArgumentError, DTypeError
 from .dataset import Dataset, Subset
@@ -23,14 +24,16 @@ def random_split(dataset: Dataset, lengths: Sequence[float], seed: int = 0) -> l
     >>> [len(part) for part in random_split(ArrayDataset(np.arange(10)), [0.75, 0.25])]
     [8, 2]
     """
-    counts = _counts(len(dataset), list(lengths))
+    instance("random_split", "dataset", dataset, Dataset)
+    instance("random_split", "lengths", lengths, Iterable)
+    counts = _counts(len(dataset), [number("random_split", "a length", v) for v in lengths])
     order = Generator(seed).permutation(len(dataset))
     ends = np.cumsum(counts)
     return [Subset(dataset, order[end - n : end]) for n, end in zip(counts, ends, strict=True)]
 
 
 def _counts(n: int, lengths: list[float]) -> list[int]:
-    if all(isinstance(v, (int, np.integer)) for v in lengths) and sum(lengths) == n:
+    if all(isinstance(v, int) for v in lengths) and sum(lengths) == n:
         counts = [int(v) for v in lengths]
     elif abs(sum(lengths) - 1) < 1e-6:
         counts = [int(v * n) for v in lengths]
@@ -64,9 +67,11 @@ def split(
     >>> held_out.targets().tolist(), len(rest)
     ([0, 0, 1, 1], 6)
     """
+    instance("split", "dataset", dataset, Dataset)
     n = len(dataset)
+    fraction = number("split", "fraction", fraction, 0, 1, above=True, below=True)
     taken = round(fraction * n)
-    if not 0 < fraction < 1 or not 0 < taken < n:
+    if not 0 < taken < n:
         raise ArgumentError(
             f"split: fraction {fraction} of {n} samples leaves a part empty; choose one in (0, 1)"
         )

@@ -13,8 +13,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..engine.arguments import function, integer, number
 from ..engine.random import Generator
 from ..errors import ArgumentError, DTypeError, ShapeError
+from ..ops.check import pair
 
 Transform = Callable[[np.ndarray, Generator], np.ndarray]
 
@@ -28,6 +30,8 @@ class Compose:
     """
 
     def __init__(self, *transforms: Transform) -> None:
+        for transform in transforms:
+            function("Compose", "a transform", transform, "batch", "generator")
         self.transforms = transforms
 
     def __call__(self, x: np.ndarray, generator: Generator) -> np.ndarray:
@@ -68,9 +72,7 @@ class ToFloat:
     """
 
     def __init__(self, maximum: float = 255) -> None:
-        if not maximum > 0:
-            raise ArgumentError(f"ToFloat: maximum must be positive, got {maximum}")
-        self.maximum = maximum
+        self.maximum = number("ToFloat", "maximum", maximum, 0, above=True)
 
     def __call__(self, x: np.ndarray, generator: Generator) -> np.ndarray:
         y = x.astype(np.float32)
@@ -87,9 +89,19 @@ class Normalize:
     """
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
-        self.mean, self.std = (np.asarray(v, np.float32).reshape(-1, 1, 1) for v in (mean, std))
-        if not (self.std > 0).all():
-            raise ArgumentError(f"Normalize: std must be positive, got {std}")
+        try:
+            means, stds = (np.asarray(v, np.float32).reshape(-1, 1, 1) for v in (mean, std))
+            np.broadcast(means, stds)
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(
+                f"Normalize: mean and std must be numbers, or one for each channel, got {mean} and "
+                f"{std}"
+            ) from error
+        self.mean, self.std = means, stds
+        if not (self.std > 0).all() or not np.isfinite(self.mean).all():
+            raise ArgumentError(
+                f"Normalize: std must be positive and mean finite, got {std} and {mean}"
+            )
 
     def __call__(self, x: np.ndarray, generator: Generator) -> np.ndarray:
         _images("Normalize", x, floating=True)
@@ -115,10 +127,8 @@ class RandomCrop:
     """
 
     def __init__(self, size: int | tuple[int, int], padding: int = 0) -> None:
-        self.size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-        self.padding = padding
-        if min(self.size) < 1 or padding < 0:
-            raise ArgumentError(f"RandomCrop: size {size} must be >= 1 and padding {padding} >= 0")
+        self.size = pair("RandomCrop", "size", size)
+        self.padding = integer("RandomCrop", "padding", padding, 0)
 
     def __call__(self, x: np.ndarray, generator: Generator) -> np.ndarray:
         framed, free = self._framed(x)
@@ -157,9 +167,7 @@ class RandomShift(_Random):
     """
 
     def __init__(self, pixels: int) -> None:
-        if pixels < 0:
-            raise ArgumentError(f"RandomShift: pixels must be 0 or more, got {pixels}")
-        self.pixels = pixels
+        self.pixels = integer("RandomShift", "pixels", pixels, 0)
 
     def __call__(self, x: np.ndarray, generator: Generator) -> np.ndarray:
         _images("RandomShift", x)
@@ -175,9 +183,10 @@ class RandomFlip(_Random):
     """
 
     def __init__(self, p: float = 0.5, axis: int = -1) -> None:
-        if not 0 <= p <= 1:
-            raise ArgumentError(f"RandomFlip: p must be from 0 to 1, got {p}")
-        self.p, self.axis = p, axis
+        self.p = number("RandomFlip", "p", p, 0, 1)
+        self.axis = integer("RandomFlip", "axis", axis)
+        if self.axis not in (-3, -2, -1, 1, 2, 3):
+            raise ArgumentError(f"RandomFlip: axis {axis} is none of an image; choose -1 or -2")
 
     def __call__(self, x: np.ndarray, generator: Generator) -> np.ndarray:
         _images("RandomFlip", x)
@@ -199,9 +208,7 @@ class RandomRotation(_Random):
     """
 
     def __init__(self, degrees: float) -> None:
-        if not degrees >= 0:
-            raise ArgumentError(f"RandomRotation: degrees must be 0 or more, got {degrees}")
-        self.degrees = degrees
+        self.degrees = number("RandomRotation", "degrees", degrees, 0)
 
     def __call__(self, x: np.ndarray, generator: Generator) -> np.ndarray:
         _images("RandomRotation", x)
@@ -219,9 +226,7 @@ class GaussianNoise(_Random):
     """
 
     def __init__(self, std: float) -> None:
-        if not std >= 0:
-            raise ArgumentError(f"GaussianNoise: std must be 0 or more, got {std}")
-        self.std = std
+        self.std = number("GaussianNoise", "std", std, 0)
 
     def __call__(self, x: np.ndarray, generator: Generator) -> np.ndarray:
         _images("GaussianNoise", x, floating=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +44,8 @@ def number(
     ):
         wanted = "a number"
         if high < math.inf:
-            wanted = f"from {low:g} to {'below ' if below else ''}{high:g}"
+            first, then = ("above", "and") if above else ("from", "to")
+            wanted = f"{first} {low:g} {then} {'below ' if below else ''}{high:g}"
         elif low > -math.inf:
             wanted = f"a number {'>' if above else '>='} {low:g}"
         raise ArgumentError(f"{operation}: {name} must be {wanted}, got {value!r}")
@@ -57,3 +61,30 @@ def instance(operation: str, name: str, value: Any, kind: type, fix: str = "") -
         got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
         raise DTypeError(f"{operation}: {name} must be {article} {kind.__name__}, got {got}{fix}")
+
+
+def path(operation: str, name: str, value: Any) -> Path:
+    """value, which must name a file or a folder, as a Path. Raises: DTypeError.
+
+    >>> path("f", "file", "a/b").name
+    'b'
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise DTypeError(f"{operation}: {name} must be a path, got {type(value).__name__}")
+    return Path(value)
+
+
+def function(operation: str, name: str, value: Any, *arguments: str) -> None:
+    """value must be a function of so many arguments. Raises: DTypeError.
+
+    >>> function("f", "transform", max, "batch", "generator")
+    """
+    try:
+        inspect.signature(value).bind(*arguments)
+    except ValueError:  # a built-in one does not say what it takes
+        return
+    except TypeError as error:
+        raise DTypeError(
+            f"{operation}: {name} must be callable as {name}({', '.join(arguments)}), got "
+            f"{value!r:.60} ({error})"
+        ) from error

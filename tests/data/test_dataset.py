@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minidl
-from minidl.data import ArrayDataset, Dataset, Subset, TensorDataset, digits, random_split, split
+from minidl.data import (
+    ArrayDataset,
+    Dataset,
+    Subset,
+    TensorDataset,
+    digits,
+    idx_dataset,
+    parse_idx,
+    random_split,
+    split,
+)
 from minidl.errors import ArgumentError, DataError, DTypeError, IndexRangeError, ShapeError
 
 
@@ -80,8 +90,22 @@ def test_own_data_set_batches_its_samples() -> None:
         (lambda: random_split(numbered(10), [5, 6]), ArgumentError, "add up to 10"),
         (lambda: random_split(numbered(10), [0.5, 0.6]), ArgumentError, "add up to 10"),
         (lambda: random_split(numbered(10), [11, -1]), ArgumentError, "negative"),
-        (lambda: split(numbered(10), 0.0), ArgumentError, "fraction 0.0"),
-        (lambda: split(numbered(10), 1.0), ArgumentError, "fraction 1.0"),
+        (lambda: split(numbered(10), 0.0), ArgumentError, "fraction must be above 0"),
+        (lambda: split(numbered(10), 1.0), ArgumentError, "below 1, got 1.0"),
+        (lambda: split(numbered(10), "a"), ArgumentError, "fraction"),
+        (lambda: split(numbered(10), float("nan")), ArgumentError, "fraction"),
+        (lambda: split(None), DTypeError, "dataset must be a Dataset"),
+        (lambda: split(numbered(10), 0.5, seed="a"), ArgumentError, "seed"),
+        (lambda: random_split(numbered(10), 3), DTypeError, "lengths must be an Iterable"),
+        (lambda: random_split(numbered(10), ["a"]), ArgumentError, "a length must be a number"),
+        (lambda: random_split([1, 2], [1, 1]), DTypeError, "dataset must be a Dataset"),
+        (lambda: ArrayDataset([[1], [2, 3]]), DTypeError, "rows of equal length"),
+        (lambda: numbered(3)["a"], ArgumentError, "an index must be an integer, got 'a'"),
+        (lambda: numbered(3)[1.0], ArgumentError, "an index must be an integer, got 1.0"),
+        (lambda: Subset(numbered(3), 3), DTypeError, "indices must be an Iterable"),
+        (lambda: Subset([1, 2], [0]), DTypeError, "dataset must be a Dataset"),
+        (lambda: idx_dataset(None), DTypeError, "folder must be a path"),
+        (lambda: parse_idx("text"), DTypeError, "data must be a bytes"),
         (lambda: split(numbered(2), 0.1), ArgumentError, "leaves a part empty"),
         (
             lambda: split(ArrayDataset(np.zeros(4), np.zeros(4)), 0.5, stratify=True),
@@ -93,6 +117,15 @@ def test_own_data_set_batches_its_samples() -> None:
 def test_errors(make: Any, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         make()
+
+
+def test_what_a_numpy_user_passes() -> None:
+    data = numbered(10)
+    assert data[np.int64(2)][0] == 2
+    assert len(Subset(data, range(3))) == len(Subset(data, iter([np.int64(1), 2, 3]))) == 3
+    for lengths in (np.array([8, 2]), (np.int64(8), 2), [np.float32(0.75), np.float32(0.25)]):
+        assert [len(part) for part in random_split(data, lengths)] == [8, 2]
+    assert len(split(data, np.float32(0.25), seed=np.int64(1))[1]) == 2
 
 
 def test_negative_positions() -> None:

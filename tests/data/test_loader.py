@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import minidl
 from backends import Backend
 from minidl.data import ArrayDataset, DataLoader, Dataset, Subset
 from minidl.data.transforms import Compose, GaussianNoise, RandomCrop, RandomFlip, ToFloat
-from minidl.errors import ArgumentError, CheckpointError, DataError
+from minidl.errors import ArgumentError, CheckpointError, DataError, DTypeError, UnknownBackend
 from tests.tolerances import assert_same
 
 
@@ -168,10 +169,39 @@ def test_array_data_are_not_touched_sample_by_sample(monkeypatch: pytest.MonkeyP
     assert epoch(DataLoader(Subset(numbered(), [5, 2, 3]), 2)) == [[5, 2], [3]]
 
 
-@pytest.mark.parametrize("size", [0, -1, 2.5, "8"])
+@pytest.mark.parametrize("size", [0, -1, 2.5, "8", None, True])
 def test_bad_batch_size(size: Any) -> None:
-    with pytest.raises(ArgumentError, match="batch_size must be 1 or more"):
+    with pytest.raises(ArgumentError, match="batch_size must be an integer >= 1"):
         DataLoader(numbered(), size)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "said"),
+    [
+        (lambda: DataLoader(None), DTypeError, "dataset must be a Dataset, got NoneType"),
+        (lambda: DataLoader(np.ones(3)), DTypeError, "ArrayDataset"),
+        (lambda: DataLoader(numbered(), seed="a"), ArgumentError, "seed"),
+        (lambda: DataLoader(numbered(), seed=-1), ArgumentError, "seed"),
+        (lambda: DataLoader(numbered(), backend="abacus"), UnknownBackend, "abacus"),
+        (lambda: DataLoader(numbered(), transform=3), DTypeError, "transform must be callable"),
+        (
+            lambda: DataLoader(numbered(), transform=lambda x: x),
+            DTypeError,
+            r"as transform\(batch, generator\)",
+        ),
+        (lambda: DataLoader(numbered()).load_state_dict(None), DTypeError, "must be a Mapping"),
+    ],
+)
+def test_what_a_loader_refuses_when_it_is_built(make: Any, error: Any, said: str) -> None:
+    with pytest.raises(error, match=said):
+        make()
+
+
+def test_numpy_integers_make_the_same_loader() -> None:
+    """Its state is saved as JSON."""
+    loader = DataLoader(numbered(), np.int64(4), np.bool_(True), seed=np.int64(3))
+    assert epoch(loader) == epoch(DataLoader(numbered(), 4, True, seed=3))
+    assert json.loads(json.dumps(loader.state_dict()))["seed"] == 3
 
 
 def test_no_such_batch_and_no_samples() -> None:

@@ -140,6 +140,15 @@ def test_to_float_and_normalize() -> None:
     assert t.Normalize(0.5, 1)(y.astype(np.float64), Generator(0)).dtype == np.float64
 
 
+def test_numpy_numbers_are_taken() -> None:
+    x, two, half = images("float32"), np.int64(2), np.float64(0.5)
+    for transform in (
+        t.RandomCrop(two, padding=two), t.RandomShift(two), t.RandomFlip(half),
+        t.RandomRotation(half), t.GaussianNoise(half), t.ToFloat(two), t.Normalize(half, [half]),
+    ):  # fmt: skip
+        assert transform(x, Generator(0)).dtype == np.float32
+
+
 def test_compose_and_evaluation() -> None:
     def own(x: np.ndarray, generator: Generator) -> np.ndarray:
         return x + 1
@@ -154,7 +163,20 @@ def test_compose_and_evaluation() -> None:
     ("call", "error", "said"),
     [
         (lambda: t.RandomShift(-1), ArgumentError, "pixels"),
-        (lambda: t.RandomCrop(0), ArgumentError, "size 0"),
+        (lambda: t.RandomShift(1.5), ArgumentError, "pixels"),
+        (lambda: t.RandomCrop(0), ArgumentError, "size must be .* got 0"),
+        (lambda: t.RandomCrop((4,)), ArgumentError, "size"),
+        (lambda: t.RandomCrop(None), ArgumentError, "size"),
+        (lambda: t.RandomCrop(2, 1.5), ArgumentError, "padding"),
+        (lambda: t.RandomFlip("a"), ArgumentError, "p must be"),
+        (lambda: t.RandomFlip(axis=0), ArgumentError, "axis 0 is none of an image"),
+        (lambda: t.RandomFlip(axis=7), ArgumentError, "axis 7"),
+        (lambda: t.RandomRotation("a"), ArgumentError, "degrees"),
+        (lambda: t.ToFloat("a"), ArgumentError, "maximum"),
+        (lambda: t.Normalize("a", 1), ArgumentError, "Normalize: mean and std"),
+        (lambda: t.Normalize(None, 1), ArgumentError, "mean finite"),
+        (lambda: t.Normalize([1, 2], [1, 2, 3]), ArgumentError, "one for each channel"),
+        (lambda: t.Compose([t.ToFloat()]), DTypeError, "a transform must be callable"),
         (lambda: t.RandomCrop(2, -1), ArgumentError, "padding"),
         (lambda: t.RandomFlip(1.5), ArgumentError, "p must be"),
         (lambda: t.RandomRotation(-1), ArgumentError, "degrees"),
