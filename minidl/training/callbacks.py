@@ -7,9 +7,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+from ..engine import arguments
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, CheckpointError
 from ..nn import Module
+from ..ops import check
 from .atomic import write_bytes
 from .checkpoint import save_model
 from .history import History, Row
@@ -46,9 +48,11 @@ class Best:
     """
 
     def __init__(self, owner: str, monitor: str, mode: str | None, min_delta: float = 0.0) -> None:
-        if mode not in (None, "min", "max") or min_delta < 0:
-            raise ArgumentError(f"{owner}: mode is 'min' or 'max' and min_delta >= 0, got {mode!r}")
-        self.owner, self.monitor, self.min_delta = owner, monitor, min_delta
+        if mode is not None:
+            check.choice(owner, "mode", mode, ("min", "max"))
+        check.instance(owner, "monitor", monitor, str)
+        self.owner, self.monitor = owner, monitor
+        self.min_delta = check.number(owner, "min_delta", min_delta, 0)
         self.sign = -1 if (mode or ("min" if monitor.endswith("loss") else "max")) == "min" else 1
         self.value: float | None = None
 
@@ -84,10 +88,9 @@ class EarlyStopping(Callback):
         self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0,
         restore_best: bool = True, mode: str | None = None,
     ) -> None:  # fmt: skip
-        if patience < 1:
-            raise ArgumentError(f"EarlyStopping: patience must be 1 or more, got {patience}")
         self.best = Best("EarlyStopping", monitor, mode, min_delta)
-        self.patience, self.restore_best = patience, restore_best
+        self.patience = check.integer("EarlyStopping", "patience", patience, 1)
+        self.restore_best = restore_best
         self.waited = 0
         self.weights: dict[str, Tensor] = {}
 
@@ -126,7 +129,8 @@ class BestCheckpoint(Callback):
     def __init__(
         self, path: str | Path, monitor: str = "val_loss", mode: str | None = None
     ) -> None:
-        self.path, self.best = Path(path), Best("BestCheckpoint", monitor, mode)
+        self.path = arguments.path("BestCheckpoint", "path", path)
+        self.best = Best("BestCheckpoint", monitor, mode)
 
     def on_fit_start(self, model: Module, history: History) -> None:
         if not history:
@@ -154,7 +158,7 @@ class JsonLines(Callback):
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = arguments.path("JsonLines", "path", path)
 
     def on_fit_start(self, model: Module, history: History) -> None:
         # The rows so far come from the checkpoint: a line that was logged after it is not repeated.

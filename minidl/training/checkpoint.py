@@ -18,10 +18,12 @@ import numpy as np
 
 from backends import Backend
 
+from ..engine import arguments
 from ..engine.creation import from_numpy
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, CheckpointError, DTypeError
 from ..nn import Module
+from ..ops import check
 from .atomic import write_bytes
 
 _FORMAT = "minidl_format"  # a file with either of these names must have both, and they must fit
@@ -45,6 +47,10 @@ def save(
     """
     from safetensors.numpy import save as serialize
 
+    target = arguments.path("save", "path", path)
+    check.instance("save", "tensors", tensors, Mapping)
+    for name in (*tensors, *(metadata or {})):
+        check.instance("save", "a name", name, str)
     arrays = {}
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
@@ -57,7 +63,7 @@ def save(
         raise ArgumentError(f"save: metadata must be what JSON can express: {error}") from error
     header = {**texts, _CHECKSUM: _checksum(arrays, texts)}
     try:
-        write_bytes(path, serialize(arrays, header))
+        write_bytes(target, serialize(arrays, header))
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be written ({error.strerror or error}); a file that was there "
@@ -72,7 +78,7 @@ def load(
 
     Raises: CheckpointError if the file is missing, damaged or no safetensors file.
     """
-    arrays, texts = _read(Path(path))
+    arrays, texts = _read(arguments.path("load", "path", path))
     expected = texts.pop(_CHECKSUM, None)
     ours = expected is not None or _FORMAT in texts
     if ours and expected != _checksum(arrays, texts):
@@ -84,6 +90,7 @@ def load(
 
 def save_model(model: Module, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
     """Write the parameters and buffers of a model. Raises: as `save`."""
+    check.instance("save_model", "model", model, Module)
     save(path, model.state_dict(), metadata)
 
 
@@ -95,6 +102,7 @@ def load_model(model: Module, path: str | Path) -> dict[str, Any]:
     Raises: CheckpointError as `load`, and if the weights are those of another model; nothing is
     loaded then.
     """
+    check.instance("load_model", "model", model, Module)
     tensors, metadata = load(path, "numpy")
     try:
         model.load_state_dict(weights(tensors, metadata))

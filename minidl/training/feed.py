@@ -51,7 +51,8 @@ def dataset_of(data: Data) -> Dataset:
         return data
     if isinstance(data, (np.ndarray, Tensor)):
         return ArrayDataset(data)
-    if isinstance(data, tuple):
+    arrays = isinstance(data, list) and all(isinstance(a, (np.ndarray, Tensor)) for a in data)
+    if isinstance(data, tuple) or arrays:
         return ArrayDataset(*data)
     raise ArgumentError(
         f"expected a DataLoader, a Dataset, or arrays (x, y), got {type(data).__name__}; "

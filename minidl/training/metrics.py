@@ -39,8 +39,7 @@ def top_k_accuracy(x: Tensor, target: Tensor, k: int = 5) -> Tensor:
     0.5
     """
     _rows("top_k_accuracy", x, target)
-    if k < 1:
-        raise ArgumentError(f"top_k_accuracy: k must be 1 or more, got {k}")
+    k = check.integer("top_k_accuracy", "k", k, 1)
     chosen = gather(x, 1, target.reshape(-1, 1))
     ahead = (~(x <= chosen)).astype("float32").sum(1)
     return (ahead < k).astype("float64").mean()
@@ -63,7 +62,9 @@ def confusion_matrix(x: Any, target: Any, classes: int | None = None) -> np.ndar
         )
     width = np.shape(x)[1] if np.ndim(x) == 2 else 0
     both = np.concatenate([predicted, labels])
-    n = max(int(both.max(initial=-1)) + 1, width) if classes is None else classes
+    n = max(int(both.max(initial=-1)) + 1, width)
+    if classes is not None:
+        n = check.integer("confusion_matrix", "classes", classes, 0)
     if both.size and not 0 <= both.min() <= both.max() < n:
         raise ArgumentError(
             f"confusion_matrix: labels must be from 0 to {n - 1}, got {both.min()} to {both.max()}"

@@ -5,20 +5,24 @@ predict.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from backends import Backend
 
 from .. import ops
 from ..data.transforms import Transform
+from ..engine import arguments
 from ..engine.modes import get_backend, no_grad
+from ..engine.random import Generator
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError
 from ..nn import Module
-from ..optim import Optimizer, clip_grad_norm_
+from ..optim import Optimizer, Scheduler, clip_grad_norm_
 from .callbacks import Callback, JsonLines
 from .feed import Data, evaluation_loader, fixed_batches, held_out, training_loader
 from .history import History
@@ -42,7 +46,7 @@ class Trainer:
     that come without a DataLoader: training shuffles by seed, evaluation leaves out what is random
     in transform.
 
-    Raises: ArgumentError.
+    Raises: ArgumentError, DTypeError.
 
     >>> import minidl, numpy as np
     >>> from minidl import nn, ops, optim
@@ -62,12 +66,26 @@ class Trainer:
         clip_norm: float | None = None, batch_size: int = 64, seed: int = 0,
         transform: Transform | None = None,
     ) -> None:  # fmt: skip
-        ops.check.choice("Trainer", "scheduler_step", scheduler_step, ("epoch", "step"))
+        check = ops.check
+        check.choice("Trainer", "scheduler_step", scheduler_step, ("epoch", "step"))
+        check.instance("Trainer", "model", model, Module)
+        check.instance("Trainer", "optimizer", optimizer, Optimizer)
+        if scheduler is not None:
+            check.instance("Trainer", "scheduler", scheduler, Scheduler)
+        check.instance("Trainer", "callbacks", callbacks, Iterable, "; wrap it: [callback]")
+        for callback in callbacks:
+            check.instance("Trainer", "a callback", callback, Callback)
+        check.instance("Trainer", "metrics", {} if metrics is None else metrics, Mapping)
+        for name, called in {"loss": loss, **(metrics or {})}.items():
+            arguments.function("Trainer", name, called, "output", "target")
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.metrics = {"accuracy": accuracy} if metrics is None else dict(metrics)
         self.scheduler, self.scheduler_step = scheduler, scheduler_step
         self.callbacks, self.clip_norm = list(callbacks), clip_norm
-        self.batch_size, self.seed, self.transform = batch_size, seed, transform
+        if clip_norm is not None:
+            self.clip_norm = check.number("Trainer", "clip_norm", clip_norm, 0)
+        self.batch_size = check.integer("Trainer", "batch_size", batch_size, 1)
+        self.seed, self.transform = Generator(seed).seed, transform
 
     @property
     def backend(self) -> Backend:
@@ -100,8 +118,11 @@ class Trainer:
         Raises: NonFiniteError if the loss becomes NaN or infinite; CheckpointError, ArgumentError,
         DataError.
         """
-        if epochs < 1:
-            raise ArgumentError(f"fit: epochs must be 1 or more, got {epochs}")
+        epochs = ops.check.integer("fit", "epochs", epochs, 1)
+        path = None if checkpoint is None else arguments.path("fit", "checkpoint", checkpoint)
+        log = None if log is None else arguments.path("fit", "log", log)
+        if isinstance(validation, (int, float, np.number)):
+            validation = float(validation)
         loader = training_loader(train, self.batch_size, self.seed, self.transform)
         again = _call(epochs, validation, log)
         if isinstance(validation, float):
@@ -109,7 +130,6 @@ class Trainer:
         elif validation is not None:
             validation = evaluation_loader(validation, self.transform)
         callbacks = [*self.callbacks, *([] if log is None else [JsonLines(log)])]
-        path = None if checkpoint is None else Path(checkpoint)
         run = Run(self, loader, validation, epochs, callbacks, path, progress)
         if resume is not None:
             run.restore(load_training(resume, self))
@@ -134,9 +154,10 @@ class Trainer:
         """One update by a batch (inputs ..., target); returns loss and output without their
         history.
         """
-        *inputs, target = self.here(batch)
+        *inputs, target = self._pair("fit", batch)
         output = self.model(*inputs)
         loss = self.loss(output, target)
+        ops.check.tensors("fit", **{"what loss returns": loss})
         self.optimizer.zero_grad()
         loss.backward()
         if self.clip_norm is not None:
@@ -162,9 +183,7 @@ class Trainer:
         means = {name: Mean() for name in ("loss", *self.metrics)}
         with _evaluating(self.model):
             for batch in fixed_batches(evaluation_loader(data, self.transform)):
-                *inputs, target = self.here(batch)
-                if not inputs:
-                    raise ArgumentError("evaluate: data must be pairs (x, target), got x alone")
+                *inputs, target = self._pair("evaluate", batch)
                 output = self.model(*inputs)
                 means["loss"].update(self.loss(output, target), len(target))
                 for name, metric in self.metrics.items():
@@ -184,6 +203,11 @@ class Trainer:
                 here = self.here(batch)
                 outputs.append(self.model(*(here[:-1] or here)))
         return ops.concatenate(outputs, 0)
+
+    def _pair(self, operation: str, batch: Sequence[Tensor]) -> list[Tensor]:
+        if len(batch) < 2:
+            raise ArgumentError(f"{operation}: data must be pairs (x, target), got x alone")
+        return self.here(batch)
 
     def here(self, batch: Sequence[Tensor]) -> list[Tensor]:
         """The tensors of a batch on the model's backend."""

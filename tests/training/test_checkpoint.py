@@ -127,6 +127,22 @@ def test_wrong_model(tmp_path: Path) -> None:
     assert_same(model.weight.numpy(), before)
 
 
+def test_what_is_no_path_name_or_model(tmp_path: Path) -> None:
+    x = {"x": minidl.ones(1)}
+    for call in (
+        lambda: save(None, x),
+        lambda: load(3),
+        lambda: save(tmp_path / "a", [minidl.ones(1)]),
+        lambda: save(tmp_path / "a", {3: minidl.ones(1)}),
+        lambda: save(tmp_path / "a", x, {3: 1}),
+        lambda: save_model(None, tmp_path / "a"),
+        lambda: load_model(x, tmp_path / "a"),
+    ):
+        with pytest.raises(DTypeError, match=r"(save|load)(_model)?: .* must be a"):
+            call()
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_cannot_be_saved(path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(DTypeError, match="x must be a Tensor, got ndarray"):

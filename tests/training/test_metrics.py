@@ -69,8 +69,12 @@ def test_errors_are_the_same_on_every_backend(backend: Backend) -> None:
             metric(x, labels)
         with pytest.raises(DTypeError):
             metric(x, x)
-    with pytest.raises(ArgumentError, match="k must be 1"):
-        top_k_accuracy(x, labels[:2], 0)
+    for k in (0, 1.5, "a"):
+        with pytest.raises(ArgumentError, match="k must be an integer >= 1"):
+            top_k_accuracy(x, labels[:2], k)
+    assert top_k_accuracy(x, labels[:2], np.int64(2)).item() == 1
+    with pytest.raises(ArgumentError, match="classes must be an integer"):
+        confusion_matrix([0, 1], [0, 1], "a")
 
 
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 0]])

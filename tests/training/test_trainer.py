@@ -18,7 +18,7 @@ from backends import Backend
 from minidl import nn, ops, optim
 from minidl.data import ArrayDataset, DataLoader, digits, split
 from minidl.data.transforms import RandomFlip, ToFloat
-from minidl.errors import ArgumentError, CheckpointError, DataError, NonFiniteError
+from minidl.errors import ArgumentError, CheckpointError, DataError, DTypeError, NonFiniteError
 from minidl.training import (
     BestCheckpoint,
     Callback,
@@ -194,10 +194,17 @@ def test_no_checkpoint_of_spoilt_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "error", "said"),
     [
-        (lambda t: t.fit(points(), 0), ArgumentError, "epochs must be 1"),
+        (lambda t: t.fit(points(), 0), ArgumentError, "epochs must be an integer >= 1"),
+        (lambda t: t.fit(points(), 1.5), ArgumentError, "epochs must be an integer >= 1"),
+        (lambda t: t.fit(points(), "a"), ArgumentError, "epochs must be an integer >= 1"),
+        (lambda t: t.fit(points()[0], 1), ArgumentError, "fit: data must be pairs .*x alone"),
+        (lambda t: t.fit(points(), 1, checkpoint=3), DTypeError, "checkpoint must be a path"),
+        (lambda t: t.fit(points(), 1, log=3), DTypeError, "log must be a path"),
+        (lambda t: t.fit(points(), 1, resume=3), DTypeError, "path must be a path, got int"),
         (lambda t: t.fit([1, 2], 1), ArgumentError, "got list"),
         (lambda t: t.fit((np.zeros((0, 1)), np.zeros((0, 1))), 1), DataError, "0 samples"),
-        (lambda t: t.fit(points(), 1, 1.5), ArgumentError, "fraction 1.5"),
+        (lambda t: t.fit(points(), 1, 1.5), ArgumentError, "fraction .* got 1.5"),
+        (lambda t: t.fit(points(), 1, 2), ArgumentError, "fraction .* got 2"),
         (lambda t: t.evaluate(points()[0]), ArgumentError, "got x alone"),
         (lambda t: t.fit(points(), 1, resume="/no/such"), CheckpointError, "does not exist"),
     ],
@@ -205,6 +212,58 @@ def test_no_checkpoint_of_spoilt_weights(tmp_path: Path) -> None:
 def test_bad_calls(call: Any, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         call(line())
+
+
+def test_what_a_trainer_is_made_of() -> None:
+    model = nn.Linear(1, 1)
+    sgd = optim.SGD(model.parameters(), lr=0.1)
+    for make, error, said in (
+        (lambda: Trainer(None, sgd), DTypeError, "model must be a Module, got NoneType"),
+        (lambda: Trainer(sgd, model), DTypeError, "model must be a Module, got SGD"),
+        (lambda: Trainer(model, optim.SGD), DTypeError, "an Optimizer, got the class SGD"),
+        (lambda: Trainer(model, sgd, "mse"), DTypeError, r"callable as loss\(output, target\)"),
+        (lambda: Trainer(model, sgd, metrics=3), DTypeError, "metrics must be a Mapping"),
+        (lambda: Trainer(model, sgd, metrics={"a": 3}), DTypeError, "a must be callable"),
+        (lambda: Trainer(model, sgd, callbacks=EarlyStopping()), DTypeError, r"wrap it: \["),
+        (lambda: Trainer(model, sgd, callbacks=[3]), DTypeError, "a callback must be a Callback"),
+        (lambda: Trainer(model, sgd, scheduler=3), DTypeError, "must be a Scheduler, got int"),
+        (lambda: Trainer(model, sgd, clip_norm="a"), ArgumentError, "clip_norm"),
+        (lambda: Trainer(model, sgd, batch_size=0), ArgumentError, "batch_size"),
+        (lambda: Trainer(model, sgd, seed=0.5), ArgumentError, "seed"),
+    ):
+        with pytest.raises(error, match=said):
+            make()
+
+
+def test_a_loss_that_is_no_tensor() -> None:
+    trainer = line()
+    trainer.loss = lambda output, target: 3.0
+    with pytest.raises(DTypeError, match="fit: what loss returns must be a Tensor, got float"):
+        trainer.fit(points(), 1, progress=False)
+
+
+def test_numpy_numbers_and_lists_of_arrays_are_taken() -> None:
+    half = np.float32(0.5)
+    history = line(clip_norm=half).fit(list(points()), np.int64(1), half, progress=False)
+    assert "val_loss" in history[0]
+
+
+def test_bad_settings_of_callbacks() -> None:
+    for make in (
+        lambda: EarlyStopping(patience=0),
+        lambda: EarlyStopping(patience=1.5),
+        lambda: EarlyStopping(mode="up"),
+        lambda: EarlyStopping(min_delta="a"),
+    ):
+        with pytest.raises(ArgumentError, match="EarlyStopping: "):
+            make()
+    for make in (
+        lambda: EarlyStopping(None),
+        lambda: BestCheckpoint(None),
+        lambda: JsonLines(3),
+    ):
+        with pytest.raises(DTypeError, match=r"must be a (str|path), got"):
+            make()
 
 
 def test_bad_scheduler_step() -> None:
