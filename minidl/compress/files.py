@@ -30,6 +30,7 @@ from ..engine.modes import get_backend
 from ..engine.tensor import Tensor
 from ..errors import CheckpointError
 from ..nn import Linear, Module
+from ..ops import check
 from ..training import checkpoint
 from . import prune
 from .layers import QuantConv2d, QuantLayer, QuantLinear
@@ -61,6 +62,7 @@ def save(model: Module, path: str | Path) -> None:
     >>> twin.weight.tolist() == model.weight.tolist(), twin.weight_mask.tolist()[0][0] in (0, 1)
     (True, True)
     """
+    check.instance("save", "model", model, Module)
     notes, hidden = {}, set()
     for name, module in model.named_modules():
         if isinstance(module, QuantLayer):
@@ -79,6 +81,7 @@ def load(model: Module, path: str | Path) -> Module:
     quantized and which weights have masks. A plain checkpoint of a float model will do as well.
     Raises: CheckpointError if the file is missing, damaged, or of another architecture.
     """
+    check.instance("load", "model", model, Module)
     tensors, metadata = checkpoint.load(path, "numpy")
     tensors = checkpoint.weights(tensors, metadata)
     try:
@@ -98,6 +101,8 @@ def save_tensors(tensors: Mapping[str, Tensor], path: str | Path) -> None:
     ...     load_tensors(f"{folder}/q.safetensors")["q"]
     QTensor([  64, -127], dtype=int8, scale=0.01574803, zero_point=0)
     """
+    check.instance("save_tensors", "tensors", tensors, Mapping)
+    check.tensors("save_tensors", **{str(name): x for name, x in tensors.items()})
     packed, notes = _pack(tensors, {})
     checkpoint.save(path, packed, {FORMAT: VERSION, **notes})
 

@@ -27,6 +27,7 @@ from ..engine.tensor import Tensor
 from ..errors import ArgumentError, DTypeError, GraphError, ShapeError
 from ..nn import Conv2d, Linear, Module
 from ..nn.summary import MULTIPLY_ADDS
+from ..ops import check
 from ..ops.conv import output_size
 from .qtensor import SYMMETRIC, QTensor, Scheme, grid, quantize
 
@@ -227,6 +228,7 @@ class QuantLinear(QuantLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
+        check.tensors("QuantLinear", x=x)
         features = self.weight.shape[1]
         self._check(x, "(..., D)", x.shape[-1] if x.ndim else None, features)
         if x.ndim == 2:
@@ -257,6 +259,7 @@ class QuantConv2d(QuantLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
+        check.tensors("QuantConv2d", x=x)
         channels = self.weight.shape[1] * self.geometry[3]
         self._check(x, "(N, C, H, W)", x.shape[1] if x.ndim == 4 else None, channels)
         kernel, fit = self.weight.shape[2:], zip(*self.geometry[:3], strict=True)

@@ -14,6 +14,7 @@ from ..engine.random import default_generator
 from ..engine.tensor import Tensor
 from ..errors import DTypeError
 from ..nn import Conv2d, Linear, Module, Parameter
+from ..ops import check
 from .qtensor import QTensor
 
 
@@ -34,6 +35,7 @@ def clone(model: Module) -> Module:
     >>> twin.weight.tolist() == model.weight.tolist(), twin.weight is model.weight
     (True, False)
     """
+    check.instance("clone", "model", model, Module)
     # Whatever stands in `known` is not copied but taken from there: tensors without gradient and
     # graph, copied by their backend, and the default generator, which exists once in a process.
     known: dict[int, Any] = {id(default_generator): default_generator}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 from ..engine.dtypes import float32
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, DTypeError, NonFiniteError
@@ -51,6 +53,12 @@ def quantize_model(
       (2): QuantLinear(2, 3, per_channel, affine static uint8)
     )
     """
+    check.instance("quantize_model", "model", model, Module)
+    check.function("quantize_model", "observer", observer)
+    if calibration is not None:
+        check.instance("quantize_model", "calibration", calibration, Iterable)
+    if isinstance(calibration, (Tensor, np.ndarray)):
+        raise DTypeError("quantize_model: calibration must be a list of batches; wrap it: [x]")
     check.choice("quantize_model", "weights", weights, ("per_channel", "per_tensor"))
     scheme = scheme_of(activations)
     paths = [path for path, _ in layers(model, modules)]

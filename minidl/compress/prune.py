@@ -14,7 +14,7 @@ import numpy as np
 
 from ..engine.creation import tensor
 from ..engine.tensor import Tensor
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DTypeError
 from ..nn import Module, Parameter
 from ..ops import check
 from .layers import QuantLayer
@@ -85,6 +85,7 @@ def magnitude(
     >>> sparsity(magnitude(model, 0.8))
     0.8
     """
+    amount = check.number("magnitude", "amount", amount)
     if not 0 <= amount < 1:
         raise ArgumentError(
             f"magnitude: amount is the fraction of weights to remove, from 0 to below 1; got"
@@ -135,6 +136,11 @@ def targets(
     Raises: ArgumentError if there are none, or a module is not in the model or has no such
     parameter.
     """
+    check.instance("prune", "model", model, Module)
+    named = {"modules": modules, "names": names}
+    for name, several in named.items():
+        if isinstance(several, str):
+            raise DTypeError(f"prune: {name} must be a list, got {several!r}; wrap it: [{name}]")
     every = dict(model.named_modules())
     if any(isinstance(module, QuantLayer) for module in every.values()):
         raise ArgumentError(
@@ -200,6 +206,7 @@ def sparsity(model: Module) -> float:
     >>> sparsity(minidl.nn.Linear(4, 5))
     0.0
     """
+    check.instance("sparsity", "model", model, Module)
     layers = [m for m in model.modules() if compressible(m) or isinstance(m, QuantLayer)]
     weights = [layer.weight.numpy() for layer in layers]
     total = sum(weight.size for weight in weights)

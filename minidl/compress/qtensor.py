@@ -18,7 +18,7 @@ from ..engine.creation import tensor
 from ..engine.dtypes import as_dtype, int8, int32, uint8
 from ..engine.modes import get_backend
 from ..engine.tensor import Tensor
-from ..errors import ArgumentError, NonFiniteError
+from ..errors import ArgumentError, DTypeError, NonFiniteError, ShapeError
 from ..ops import check
 
 
@@ -183,6 +183,14 @@ def quantize(
     """
     check.floating("quantize", x=x)
     if like is not None:
+        check.instance("quantize", "like", like, QTensor)
+        slices = None if like.axis is None or like.axis >= x.ndim else x.shape[like.axis]
+        if like.axis is not None and slices != like.scale.size:
+            raise ShapeError(
+                f"quantize: like has {like.scale.size} slices along axis {like.axis}, x has shape "
+                f"{x.shape}"
+            )
+        check.same_backend("quantize", x, like.scale)
         return _encode(x, like.scale, like.zero_point, like.scheme, like.axis)
     chosen = scheme_of(scheme, dtype)
     axis = None if axis is None else check.axis("quantize", axis, x.ndim)
@@ -228,14 +236,20 @@ def _encode(
 def sqnr(reference: Any, approximation: Any) -> float:
     """Signal-to-quantization-noise ratio in decibels: 10 log10(sum x^2 / sum (x - y)^2).
 
-    reference and approximation are Tensors or arrays of one shape. Infinity if they are equal; each
+    reference and approximation are Tensors or arrays of one shape. Raises: ShapeError, DTypeError.
+    Infinity if they are equal; each
     bit of a good quantizer is worth 6 dB (Widrow & Kollar 2008, "Quantization Noise", chapter 1).
 
     >>> import minidl
     >>> round(sqnr(minidl.tensor([1.0, 1.0]), minidl.tensor([1.1, 0.9])), 3)
     20.0
     """
-    x, y = (np.asarray(a, np.float64) for a in (reference, approximation))
+    try:
+        x, y = (np.asarray(a, np.float64) for a in (reference, approximation))
+    except (TypeError, ValueError) as error:
+        raise DTypeError(f"sqnr: needs tensors or arrays of numbers: {error}") from error
+    if x.shape != y.shape:
+        raise ShapeError(f"sqnr: shapes {x.shape} and {y.shape} must be equal")
     noise = float(np.sum((x - y) ** 2))
     signal = float(np.sum(x * x))
     if noise == 0:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..engine.tensor import Tensor
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ShapeError
 from ..nn import Module, summary
+from ..ops import check
 from .files import save
 from .layers import QuantLayer
 from .models import backend_of, compressible, in_use, inputs
@@ -119,12 +120,17 @@ def report(
     >>> found["float32"].accuracy, found["int8"].multiply_adds, found["int8"].bytes > 0
     (1.0, 8, True)
     """
-    models = {"model": stages} if isinstance(stages, Module) else dict(stages)
+    models: Any = {"model": stages} if isinstance(stages, Module) else stages
+    check.instance("report", "stages", models, Mapping, " of names to models, or a model")
+    for model in models.values():
+        check.instance("report", "a stage", model, Module)
+    check.instance("report", "data", data, Iterable)
+    rounds = check.integer("report", "rounds", rounds, 1)
+    batch = check.integer("report", "batch", batch, 1)
     batches = list(data)
-    if not models or not batches or min(rounds, batch) < 1:
+    if not models or not batches:
         raise ArgumentError(
-            f"report: needs a stage, a batch of data and a round of 1 sample or more; got"
-            f" {len(models)} stages, {len(batches)} batches, rounds={rounds}, batch={batch}"
+            f"report: needs a stage and a batch of data, got {len(models)} and {len(batches)}"
         )
     names = {**_nearest(models), **(reference or {})}
     with in_use(*models.values()):
@@ -200,8 +206,12 @@ def accuracy(model: Module, data: Iterable[Any]) -> float:
     right = total = 0
     with in_use(model):
         for batch in data:
+            if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+                raise ArgumentError("accuracy: data must be pairs (x, y), got x alone")
             found = model(inputs(batch, model)).numpy().argmax(1)
             labels = np.asarray(batch[1])
+            if labels.shape != found.shape:
+                raise ShapeError(f"accuracy: {len(found)} outputs for labels of {labels.shape}")
             right += int((found == labels).sum())
             total += labels.size
     return right / max(total, 1)

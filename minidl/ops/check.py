@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.arguments import function as function
 from ..engine.arguments import instance as instance
 from ..engine.arguments import integer as integer
 from ..engine.arguments import number as number

@@ -20,7 +20,7 @@ from minidl.compress import (
     save_tensors,
 )
 from minidl.compress.layers import QuantLayer
-from minidl.errors import CheckpointError
+from minidl.errors import CheckpointError, DTypeError
 from minidl.training import checkpoint, save_model
 from tests.strategies import arrays, shapes
 from tests.tolerances import assert_same
@@ -209,6 +209,19 @@ def test_a_file_that_was_changed_is_refused(tmp_path, reference, change, message
     altered(path, **change)
     with pytest.raises(CheckpointError, match=message):
         load(cnn(reference), path)
+
+
+def test_what_is_no_model_or_tensor_is_refused(tmp_path):
+    path = tmp_path / "a"
+    for call in (
+        lambda: save(3, path),
+        lambda: load(None, path),
+        lambda: save_tensors({"a": 3}, path),
+        lambda: save_tensors([1], path),
+    ):
+        with pytest.raises(DTypeError, match=r"must be a (Module|Tensor|Mapping), got"):
+            call()
+    assert not path.exists()
 
 
 def test_missing_damaged_and_foreign_files_are_refused(tmp_path, reference):

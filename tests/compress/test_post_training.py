@@ -182,3 +182,12 @@ def test_wrong_types_and_settings_are_refused(backend):
         quantize_model(mlp(backend), weights="per_row")
     with pytest.raises(ArgumentError, match="scheme must be one of"):
         quantize_model(mlp(backend), activations="float")
+    for arguments in ({"model": 3}, {"calibration": 3}, {"observer": 3}):
+        with pytest.raises(DTypeError, match=r"(model|calibration|observer) must be"):
+            quantize_model(**{"model": mlp(backend), **arguments})
+    with pytest.raises(DTypeError, match=r"a list of batches; wrap it: \[x\]"):
+        quantize_model(mlp(backend), minidl.ones((2, 7), backend=backend))
+    with pytest.raises(DTypeError, match="QuantLinear: x must be a Tensor, got ndarray"):
+        quantize_model(mlp(backend))(np.ones((2, 7), np.float32))
+    with pytest.raises(DTypeError, match="clone: model must be a Module"):
+        clone(3)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import minidl
 from minidl import nn, optim
 from minidl.compress import clone, prune, quantize_model
-from minidl.errors import ArgumentError
+from minidl.errors import ArgumentError, DTypeError
 from minidl.training.checkpoint import load_model, save_model
 from tests.strategies import fill, seeds
 
@@ -219,6 +219,21 @@ def test_an_amount_that_is_no_fraction_is_refused(amount):
     with pytest.raises(ArgumentError, match="from 0 to below 1") as error:
         prune.magnitude(nn.Linear(2, 2), amount)
     assert ("mean 0.8?" in str(error.value)) == (amount == 80)
+
+
+def test_amounts_that_are_no_numbers_and_what_is_no_model_or_list():
+    for amount in ("a", None):
+        with pytest.raises(ArgumentError, match="amount must be a number"):
+            prune.magnitude(nn.Linear(2, 2), amount)
+    assert prune.sparsity(prune.magnitude(nn.Linear(2, 2), np.float32(0.5))) == 0.5
+    for call in (
+        lambda: prune.magnitude(None, 0.5),
+        lambda: prune.sparsity(minidl.ones(2)),
+        lambda: prune.magnitude(nn.Linear(2, 2), 0.5, modules="fc"),
+        lambda: prune.magnitude(nn.Linear(2, 2), 0.5, names="weight"),
+    ):
+        with pytest.raises(DTypeError, match=r"must be a (Module|list), got"):
+            call()
 
 
 def test_wrong_models_and_names_are_refused(backend):

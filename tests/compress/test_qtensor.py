@@ -139,6 +139,18 @@ def test_wrong_arguments_are_refused(backend):
         quantize(x, axis=2)
     with pytest.raises(DTypeError, match="floating"):
         quantize(x.astype("int8"))
+    with pytest.raises(DTypeError, match="like must be a QTensor, got float"):
+        quantize(x, like=0.5)
+    for other in (minidl.ones((4, 3), backend=backend), minidl.ones((), backend=backend)):
+        with pytest.raises(ShapeError, match="like has 2 slices along axis 0"):
+            quantize(other, like=quantize(x, axis=0))
+
+
+def test_sqnr_needs_numbers_of_one_shape():
+    with pytest.raises(ShapeError, match=r"sqnr: shapes \(1,\) and \(2,\) must be equal"):
+        sqnr([1.0], [1.0, 2.0])
+    with pytest.raises(DTypeError, match="sqnr: needs tensors or arrays"):
+        sqnr("a", [1.0])
 
 
 def test_sqnr_is_the_ratio_of_squares_in_decibels(backend):

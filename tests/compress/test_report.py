@@ -12,7 +12,7 @@ import minidl
 from minidl import nn
 from minidl.compress import Report, clone, layer_sqnr, prune, quantize_model, report, save, sqnr
 from minidl.compress.report import latency
-from minidl.errors import ArgumentError
+from minidl.errors import ArgumentError, DTypeError, ShapeError
 
 from .models import cnn, images, mlp, vectors
 from .test_files import lenet
@@ -125,6 +125,20 @@ def test_rounds_go_through_all_calls(backend):
 
 def test_nothing_to_measure_is_refused(backend):
     model, data = mlp(backend), [(vectors(backend), np.zeros(5))]
-    for arguments in (({}, data), (model, []), (model, data, 0), (model, data, 1, 0)):
+    for arguments in (({}, data), (model, [])):
         with pytest.raises(ArgumentError, match="report: needs a stage"):
             report(*arguments)
+    for arguments in ((model, data, 0), (model, data, 1, 0), (model, data, "a")):
+        with pytest.raises(ArgumentError, match=r"(rounds|batch) must be an integer >= 1"):
+            report(*arguments)
+    for arguments in ((3, data), ({"a": 3}, data), (model, 3)):
+        with pytest.raises(DTypeError, match=r"report: .* must be an? .*, got int"):
+            report(*arguments)
+
+
+def test_labels_that_do_not_belong_to_the_data_are_refused(backend):
+    model, x = mlp(backend), vectors(backend)
+    with pytest.raises(ArgumentError, match=r"pairs \(x, y\), got x alone"):
+        report(model, [x], rounds=1)
+    with pytest.raises(ShapeError, match=r"5 outputs for labels of \(2,\)"):
+        report(model, [(x, np.zeros(2))], rounds=np.int64(1))
