@@ -20,7 +20,7 @@ from ..engine import arguments
 from ..engine.modes import get_backend, no_grad
 from ..engine.random import Generator
 from ..engine.tensor import Tensor
-from ..errors import ArgumentError
+from ..errors import ArgumentError, CheckpointError
 from ..nn import Module
 from ..optim import Optimizer, Scheduler, clip_grad_norm_
 from .callbacks import Callback, JsonLines
@@ -120,6 +120,8 @@ class Trainer:
         """
         epochs = ops.check.integer("fit", "epochs", epochs, 1)
         path = None if checkpoint is None else arguments.path("fit", "checkpoint", checkpoint)
+        if path is not None and not path.resolve().parent.is_dir():
+            raise CheckpointError(f"fit: {path} cannot be written, for its folder does not exist")
         log = None if log is None else arguments.path("fit", "log", log)
         if isinstance(validation, (int, float, np.number)):
             validation = float(validation)

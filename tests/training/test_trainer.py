@@ -199,6 +199,7 @@ def test_no_checkpoint_of_spoilt_weights(tmp_path: Path) -> None:
         (lambda t: t.fit(points(), "a"), ArgumentError, "epochs must be an integer >= 1"),
         (lambda t: t.fit(points()[0], 1), ArgumentError, "fit: data must be pairs .*x alone"),
         (lambda t: t.fit(points(), 1, checkpoint=3), DTypeError, "checkpoint must be a path"),
+        (lambda t: t.fit(points(), 1, checkpoint="/no/such"), CheckpointError, "its folder"),
         (lambda t: t.fit(points(), 1, log=3), DTypeError, "log must be a path"),
         (lambda t: t.fit(points(), 1, resume=3), DTypeError, "path must be a path, got int"),
         (lambda t: t.fit([1, 2], 1), ArgumentError, "got list"),
