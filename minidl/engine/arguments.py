@@ -52,6 +52,20 @@ def number(
     return plain
 
 
+def holds(operation: str, dtype: np.dtype[Any], *values: float) -> None:
+    """Numbers that are to become dtype must lie in its range. Raises: ArgumentError, for NaN too.
+
+    >>> holds("f", np.dtype("uint8"), 0, 255)
+    """
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        for value in values:
+            if not info.min <= value <= info.max:
+                raise ArgumentError(
+                    f"{operation}: {dtype} cannot hold {value}; convert first, such as to int64"
+                )
+
+
 def instance(operation: str, name: str, value: Any, kind: type, fix: str = "") -> None:
     """value must be a kind. Raises: DTypeError.
 

@@ -9,7 +9,7 @@ import numpy as np
 from backends import Backend
 
 from ..errors import ArgumentError, DTypeError
-from .arguments import instance, integer, number
+from .arguments import holds, instance, integer, number
 from .dtypes import SUPPORTED, as_dtype, float32, int64
 from .modes import get_backend
 from .random import Generator, source_of
@@ -37,10 +37,8 @@ def tensor(
         data = data.numpy()
     host = _host_array(data)
     chosen = _natural_dtype(data, host) if dtype is None else as_dtype(dtype)
-    if chosen.kind in "iu" and host.dtype != chosen and host.size:
-        kept, low, high = np.iinfo(chosen), host.min(), host.max()
-        if not kept.min <= low <= high <= kept.max:
-            raise ArgumentError(f"tensor: {chosen} cannot hold numbers from {low} to {high}")
+    if host.dtype != chosen and host.size:
+        holds("tensor", chosen, host.min(), host.max())
     return Tensor(target.asarray(np.array(host, chosen, order="C")), target, requires_grad)
 
 
@@ -103,8 +101,7 @@ def full(
     """
     target, chosen = get_backend(backend), as_dtype(dtype)
     plain = number("full", "value", value)
-    if chosen.kind in "iu":
-        plain = tensor(plain, chosen, backend="numpy").item()
+    holds("full", chosen, plain)
     return Tensor(target.full(as_shape(shape), plain, chosen), target, requires_grad)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from backends import Array, Backend
 
-from ..errors import DTypeError, GraphError, ShapeError
+from ..errors import ArgumentError, DTypeError, GraphError, ShapeError
 from . import graph
+from .arguments import holds
 from .dtypes import as_dtype
 from .function import Edge, Function, Version
 from .modes import get_backend, recording
@@ -296,6 +297,12 @@ class Tensor:
                 f"{operation}: in-place changes are not recorded, and this tensor requires grad. "
                 "Do it inside `with minidl.no_grad():`, or make a new tensor (ops.where, ...)."
             )
+        flags = getattr(self.data, "flags", None)
+        moves = zip(self.data.strides, self.shape, strict=True)
+        if not getattr(flags, "writeable", True) or any(s == 0 and n > 1 for s, n in moves):
+            raise ArgumentError(
+                f"{operation}: the elements share memory or are read-only; copy them: x.clone()"
+            )
         self.version.count += 1
 
     def copy_(self, other: TensorLike) -> Tensor:
@@ -360,7 +367,7 @@ class Tensor:
         except ValueError as error:
             target = self.backend.getitem(self.data, where).shape
             raise ShapeError(
-                f"setitem: a value of shape {source.shape} cannot be repeated to {target}, "
+                f"setitem: a value of shape {np.shape(source)} cannot be repeated to {target}, "
                 f"the shape of x[index] (x has shape {self.shape})"
             ) from error
 
@@ -368,6 +375,7 @@ class Tensor:
         """The array or number behind other, which must not want a gradient."""
         if not isinstance(other, Tensor):
             if isinstance(other, (int, float)):
+                holds(operation, self.dtype, other)
                 return other
             try:
                 return self.backend.asarray(other)

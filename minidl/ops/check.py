@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.arguments import function as function
+from ..engine.arguments import holds as holds
 from ..engine.arguments import instance as instance
 from ..engine.arguments import integer as integer
 from ..engine.arguments import number as number
@@ -23,12 +24,12 @@ def operands(operation: str, *values: Any) -> list[Any]:
     """Tensors and Python numbers, one a Tensor: a NumPy scalar becomes a number, which widens no
     tensor, and a NumPy array a Tensor beside the first one. Raises: DTypeError.
     """
-    like = next((v for v in values if isinstance(v, Tensor)), None)
-    if like is None:
+    tensors = [v for v in values if isinstance(v, Tensor)]
+    if not tensors:
         kinds = " and ".join(type(v).__name__ for v in values)
         raise DTypeError(f"{operation}: needs a Tensor, got {kinds}; wrap one: minidl.tensor(x)")
     return [
-        v if isinstance(v, Tensor) or type(v) in _NUMBERS else _operand(operation, v, like)
+        v if isinstance(v, Tensor) or type(v) in _NUMBERS else _operand(operation, v, tensors[0])
         for v in values
     ]
 
@@ -42,6 +43,13 @@ def _operand(operation: str, value: Any, like: Tensor) -> Any:
         f"{operation}: needs tensors or numbers, got {type(value).__name__}; "
         "wrap it: minidl.tensor(x)"
     )
+
+
+def held(operation: str, a: Any, b: Any) -> None:
+    """A Python integer must fit an integer Tensor that it meets. Raises: ArgumentError."""
+    for x, v in ((a, b), (b, a)):
+        if type(v) is int and isinstance(x, Tensor):
+            holds(operation, x.dtype, v)
 
 
 def tensors(operation: str, **named: Any) -> None:

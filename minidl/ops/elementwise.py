@@ -14,10 +14,10 @@ from backends import Backend
 
 from ..engine.apply import apply
 from ..engine.creation import tensor
-from ..engine.dtypes import as_dtype
+from ..engine.dtypes import as_dtype, float64
 from ..engine.function import Function
 from ..engine.tensor import Tensor, TensorLike
-from ..errors import DTypeError
+from ..errors import ArgumentError, DTypeError
 from . import check
 
 
@@ -25,19 +25,31 @@ def _binary(function: Function, a: TensorLike, b: TensorLike) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         if a.data.shape != b.data.shape:
             check.broadcast(function.name, a.shape, b.shape)
-    else:
+        return apply(function, a, b)
+    x, number = (a, b) if isinstance(a, Tensor) else (b, a)
+    known = type(number) is float or (type(number) is int and _floating(x))  # they need no look
+    if not known:
         a, b = check.operands(function.name, a, b)
-        shapes = (x.shape for x in (a, b) if isinstance(x, Tensor))
-        check.broadcast(function.name, *shapes)
+        check.held(function.name, a, b)
+        check.broadcast(function.name, *(x.shape for x in (a, b) if isinstance(x, Tensor)))
     return apply(function, a, b)
 
 
-def _minus(function: Function, *operands: Any) -> None:
-    """Masks have no minus."""
+def _floating(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.data.dtype.kind == "f"
+
+
+def _not_negative(power: Any) -> None:
+    least = power
+    if isinstance(power, Tensor):
+        least = power.backend.bounds(power.data)[0] if power.size else 0
+    if least < 0:
+        raise ArgumentError("pow: negative powers of integers need .astype('float64')")
+
+
+def _signed(function: str, *operands: Any) -> None:
     if all(map(check.is_mask, operands)):
-        raise DTypeError(
-            f"{function.name}: masks have no minus; use ~x, a != b, or .astype('int64')"
-        )
+        raise DTypeError(f"{function}: masks have no sign; use ~x, a != b, or .astype('int64')")
 
 
 class Add(Function):
@@ -422,7 +434,7 @@ def subtract(a: TensorLike, b: TensorLike) -> Tensor:
     >>> subtract(1, tensor([1.0, 2.0]))
     Tensor([ 0., -1.])
     """
-    _minus(Subtract(), a, b)
+    _signed("subtract", a, b)
     return _binary(Subtract(), a, b)
 
 
@@ -453,6 +465,10 @@ def pow(a: TensorLike, b: TensorLike) -> Tensor:
     >>> pow(tensor([2.0, 3.0]), 2)
     Tensor([4., 9.])
     """
+    if not _floating(a):
+        a, b = check.operands("pow", a, b)
+        if all(isinstance(x, int) or getattr(x, "dtype", float64).kind in "iu" for x in (a, b)):
+            _not_negative(b)
     return _binary(Pow(), a, b)
 
 
@@ -485,6 +501,7 @@ def where(condition: Tensor, a: TensorLike, b: TensorLike) -> Tensor:
     Tensor([0., 2.])
     """
     condition, a, b = check.operands("where", condition, a, b)
+    check.held("where", a, b)
     check.tensors("where", condition=condition)
     if condition.dtype.kind != "b":
         raise DTypeError(f"where: condition must be bool, got {condition.dtype}; compare: x > 0")
@@ -513,7 +530,7 @@ def negative(x: Tensor) -> Tensor:
     >>> negative(tensor([1.0]))
     Tensor([-1.])
     """
-    _minus(Negative(), x)
+    _signed("negative", x)
     return apply(Negative(), x)
 
 
@@ -535,6 +552,7 @@ def sign(x: Tensor) -> Tensor:
     Tensor([-1.,  0.,  1.])
     """
     check.tensors("sign", x=x)
+    _signed("sign", x)
     return x.linked(x.backend.sign(x.data), None)
 
 

@@ -393,7 +393,9 @@ def pad(x: Tensor, widths: Sequence[tuple[int, int]] | int, value: float = 0) ->
     if any(isinstance(w, (int, np.integer)) for w in sides):
         raise ArgumentError(f"pad: needs a pair (before, after) for each axis, got {widths!r}")
     pairs = [check.pair("pad", "a width", w, 0) for w in sides]
-    return apply(Pad(pairs, check.number("pad", "value", value)), x)
+    value = check.number("pad", "value", value)
+    check.holds("pad", x.dtype, value)
+    return apply(Pad(pairs, value), x)
 
 
 def flip(x: Tensor, axis: Axis = None) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import minidl
-from minidl.errors import BackendMismatch, DTypeError, IndexRangeError, ShapeError
+from minidl.errors import ArgumentError, BackendMismatch, DTypeError, IndexRangeError, ShapeError
 from tests.tolerances import assert_same
 
 
@@ -140,9 +140,58 @@ def test_operators_on_both_sides(backend, operator):
 def test_masks_have_no_minus(backend):
     m = minidl.tensor([True, False], backend=backend)
     for wrong in (lambda: -m, lambda: m - m, lambda: m - True):
-        with pytest.raises(DTypeError, match="masks have no minus; use ~x"):
+        with pytest.raises(DTypeError, match="masks have no sign; use ~x"):
             wrong()
+    with pytest.raises(DTypeError, match="sign: masks have no sign"):
+        minidl.ops.sign(m)
     assert (m - 1).tolist() == [0, -1]
+
+
+def test_a_number_that_an_integer_tensor_cannot_hold_is_refused(backend):
+    """NumPy overflows, wraps around or raises an error of its own, depending on the function."""
+    u, i = (minidl.tensor([1, 2], kind, backend=backend) for kind in ("uint8", "int64"))
+    for wrong in (
+        lambda: u + 300,
+        lambda: -1 - u,
+        lambda: u * np.int64(1000),
+        lambda: i + 2**63,
+        lambda: u.fill_(300),
+        lambda: u.add_(-1),
+        lambda: u.__setitem__(0, 300),
+        lambda: i.__setitem__(0, float("nan")),
+        lambda: i.fill_(1e30),
+        lambda: minidl.ops.where(u > 1, u, 300),
+        lambda: minidl.ops.pad(u, 1, 300),
+    ):
+        with pytest.raises(ArgumentError, match=r"(uint8|int64) cannot hold"):
+            wrong()
+    assert u.tolist() == i.tolist() == [1, 2]
+    assert (u > 300).tolist() == [False, False]
+    assert (u + 253).tolist() == [254, 255]
+
+
+def test_negative_powers_of_integers(backend):
+    i = minidl.tensor([1, 2], backend=backend)
+    for wrong in (lambda: i**-1, lambda: i ** np.int64(-1), lambda: i ** (i - 2), lambda: 2**-i):
+        with pytest.raises(ArgumentError, match="negative powers of integers"):
+            wrong()
+    assert (i**-1.0).tolist() == [1, 0.5]
+    assert (i[:0] ** i[:0]).tolist() == []
+
+
+def test_memory_that_is_shared_or_read_only_is_not_written(backend):
+    x = minidl.tensor([1.0], backend=backend)
+    fixed = np.ones(2, np.float32)
+    fixed.flags.writeable = False
+    repeated = [x.expand(3)]
+    if backend.name != "cupy":  # which copies what it gets from the host
+        repeated.append(minidl.from_numpy(fixed, backend=backend))
+    for y in repeated:
+        for write in (lambda y=y: y.add_(1), lambda y=y: y.__setitem__(0, 2)):
+            with pytest.raises(ArgumentError, match=r"read-only; copy them: x\.clone\(\)"):
+                write()
+    assert x.expand(3).clone().add_(1).tolist() == [2, 2, 2]
+    assert x.tolist() == [1]
 
 
 def test_format_of_one_number(backend):
