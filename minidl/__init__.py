@@ -7,7 +7,6 @@
 Tensor([2., 4., 6.])
 """
 
-import os as _os
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
@@ -60,9 +59,6 @@ __all__ = [
     "nn", "no_grad", "observe", "ones", "ones_like", "ops", "optim", "rand", "randn", "tensor",
     "training", "uint8", "use_backend", "zeros", "zeros_like",
 ]  # fmt: skip
-
-if _os.environ.get("MINIDL_BACKEND"):
-    use_backend(_os.environ["MINIDL_BACKEND"])
 
 
 def __getattr__(name: str) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator, contextmanager
@@ -9,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import backends
-from backends import Backend
+from backends import Backend, BackendError
 
 if TYPE_CHECKING:
     from .function import Function
@@ -99,14 +100,18 @@ def get_backend(backend: str | Backend | None = None) -> Backend:
     if backend is not None:
         return backends.get(backend)
     if _Default.backend is None:
-        _Default.backend = backends.get("numpy")
+        try:
+            _Default.backend = backends.get(os.environ.get("MINIDL_BACKEND") or "numpy")
+        except BackendError as error:
+            raise type(error)(f"MINIDL_BACKEND: {error}") from error
     return _Default.backend
 
 
 class use_backend:  # noqa: N801  (used as a verb)
     """Make a backend the default for new tensors: from now on, or within a `with` block.
 
-    The default belongs to the process, not to a thread. `MINIDL_BACKEND` sets it from outside.
+    The default belongs to the process, not to a thread. `MINIDL_BACKEND` sets it from outside, read
+    when a default is first needed.
     Raises: UnknownBackend, BackendUnavailable; the default then stays as it was.
 
     >>> with use_backend("numpy"):

@@ -145,3 +145,16 @@ def test_operations_follow_their_inputs_not_the_default(backend, other):
         assert (x * 2).sum().backend is backend
         assert minidl.zeros_like(x).backend is backend
         assert minidl.ops.adaptive_avg_pool2d(x.reshape(1, 1, 1, 2), 1).backend is backend
+
+
+def test_the_default_from_outside_is_read_when_it_is_needed(monkeypatch):
+    """So that `minidl doctor` can say what is wrong with it."""
+    for name, error in (("abacus", UnknownBackend), ("", None), ("numpy", None)):
+        monkeypatch.setattr("minidl.engine.modes._Default.backend", None)
+        monkeypatch.setenv("MINIDL_BACKEND", name)
+        assert minidl.get_backend("numpy").name == "numpy"
+        if error is None:
+            assert minidl.get_backend().name == "numpy"
+        else:
+            with pytest.raises(error, match="MINIDL_BACKEND: no backend is called 'abacus'"):
+                minidl.zeros(1)
