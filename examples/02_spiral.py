@@ -13,6 +13,7 @@ import numpy as np
 
 import minidl
 from minidl import nn, optim
+from minidl.cli.options import picture, positive, seed, working_backend
 
 ARMS, POINTS = 3, 200
 
@@ -67,10 +68,12 @@ def draw(model: nn.Module, points: np.ndarray, labels: np.ndarray, file: str) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backend", default="numpy")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--plot", metavar="FILE", help="save the picture (needs matplotlib)")
+    parser.add_argument("--backend", type=working_backend, default="numpy")
+    parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument("--steps", type=positive, default=500)
+    parser.add_argument(
+        "--plot", type=picture, metavar="FILE", help="save the picture (needs matplotlib)"
+    )
     options = parser.parse_args()
     minidl.use_backend(options.backend)
     minidl.manual_seed(options.seed)

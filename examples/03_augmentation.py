@@ -16,6 +16,7 @@ import numpy as np
 
 import minidl
 from minidl import nn, ops, optim
+from minidl.cli.options import picture, positive, seed, working_backend
 from minidl.data import ArrayDataset, DataLoader, digits, split
 from minidl.data import transforms as t
 
@@ -88,10 +89,12 @@ def draw(curves: dict[str, dict[str, list[float]]], images: np.ndarray, file: st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backend", default="numpy")
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--plot", metavar="FILE", help="save the picture (needs matplotlib)")
+    parser.add_argument("--backend", type=working_backend, default="numpy")
+    parser.add_argument("--epochs", type=positive, default=40)
+    parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument(
+        "--plot", type=picture, metavar="FILE", help="save the picture (needs matplotlib)"
+    )
     options = parser.parse_args()
     minidl.use_backend(options.backend)
 

@@ -28,6 +28,7 @@ import numpy as np
 import backends
 import minidl
 from minidl import nn, ops, optim
+from minidl.cli.options import new_file, picture, positive, working_backend
 
 Work = Callable[[], Any]  # does the work once; returns an array to compare, or a loss
 ROWS: dict[str, Callable[[], Work]] = {}
@@ -311,7 +312,7 @@ def print_row(result: dict[str, Any], names: list[str]) -> None:
         print(f"    {result['disagree']} computed something else: {result['sums']}")
 
 
-def draw_chart(results: list[dict[str, Any]], names: list[str], file: str, machine: str) -> None:
+def draw_chart(results: list[dict[str, Any]], names: list[str], file: Path, machine: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -338,22 +339,28 @@ def draw_chart(results: list[dict[str, Any]], names: list[str], file: str, machi
     print(f"picture: {file}")
 
 
+def names_of(text: str) -> list[str]:
+    return [working_backend(name) for name in text.split(",")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backends", help="comma separated; default: every one that works")
+    parser.add_argument(
+        "--backends", type=names_of, help="comma separated; default: every one that works"
+    )
     parser.add_argument("--rows", default="", help="only rows whose name contains this text")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--json", metavar="FILE", help="save all figures")
-    parser.add_argument("--plot", metavar="FILE", help="save a bar chart (needs matplotlib)")
+    parser.add_argument("--rounds", type=positive, default=15)
+    parser.add_argument("--threads", type=positive, default=os.cpu_count() or 1)
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="save all figures")
+    parser.add_argument(
+        "--plot", type=picture, metavar="FILE", help="save a bar chart (needs matplotlib)"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         worker(options.worker)
         return
-    names = options.backends.split(",") if options.backends else backends.available()
-    for name in names:
-        backends.get(name)  # an unknown or unavailable one is refused here, with its reason
+    names = options.backends or backends.available()
     rows = [r for r in ROWS if options.rows in r]
     if not rows:
         raise SystemExit(f"no row contains {options.rows!r}; there are: {', '.join(ROWS)}")
@@ -378,7 +385,7 @@ def main() -> None:
     if options.json:
         about = {"machine": machine, "python": platform.python_version(), "rounds": options.rounds}
         about |= {"details": {c.name: c.details for c in contestants}, "rows": results}
-        Path(options.json).write_text(json.dumps(about, indent=1), encoding="utf-8")
+        options.json.write_text(json.dumps(about, indent=1), encoding="utf-8")
         print(f"figures: {options.json}")
     if options.plot:
         draw_chart(results, names, options.plot, machine)

@@ -14,12 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import backends
 import minidl
 from minidl import compress, data, nn, ops, optim
+from minidl.cli.options import new_file, picture, positive, seed, working_backend
 from minidl.data import DataLoader
 from minidl.data import transforms as t
 from minidl.training import Trainer
@@ -162,18 +162,20 @@ def parse() -> argparse.Namespace:
     working = backends.available()
     default = "numba" if "numba" in working else "numpy"
     parser.add_argument(
-        "--backend", default=default, help=f"to train on (works: {', '.join(working)})"
+        "--backend",
+        type=working_backend,
+        default=default,
+        help=f"to train on (works: {', '.join(working)})",
     )
     parser.add_argument("--model", choices=("lenet", "mlp"), default="lenet")
     parser.add_argument("--data", choices=tuple(EPOCHS), default="digits")
-    parser.add_argument("--epochs", type=int, help=f"default: {EPOCHS}")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", metavar="FILE", help="save the table as JSON")
-    parser.add_argument("--plot", metavar="FILE", help="save the picture (needs matplotlib)")
-    options = parser.parse_args()
-    if options.epochs is not None and options.epochs < 1:
-        parser.error(f"--epochs must be 1 or more, got {options.epochs}")
-    return options
+    parser.add_argument("--epochs", type=positive, help=f"default: {EPOCHS}")
+    parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="save the table as JSON")
+    parser.add_argument(
+        "--plot", type=picture, metavar="FILE", help="save the picture (needs matplotlib)"
+    )
+    return parser.parse_args()
 
 
 def main() -> None:
@@ -182,15 +184,13 @@ def main() -> None:
         minidl.use_backend(options.backend)
         minidl.manual_seed(options.seed)
         models, tests = stages(options)
-    except (minidl.errors.MinidlError, backends.BackendError) as error:
+    except minidl.errors.MinidlError as error:
         raise SystemExit(f"digits.py: {error}") from None
     found = compare(models, tests)
     if options.json:
         about = {key: getattr(options, key) for key in ("backend", "data", "model", "seed")}
         rows = [stage.to_dict() for stage in found]
-        Path(options.json).write_text(
-            json.dumps(about | {"stages": rows}, indent=1), encoding="utf-8"
-        )
+        options.json.write_text(json.dumps(about | {"stages": rows}, indent=1), encoding="utf-8")
         print(f"\nfigures: {options.json}")
     if options.plot:
         draw(found, options)

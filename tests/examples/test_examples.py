@@ -61,6 +61,24 @@ def test_own_backend_counts_right(tmp_path):
     assert counted == by_hand
 
 
+@pytest.mark.parametrize(
+    ("script", "options", "said"),
+    [
+        ("02_spiral.py", ("--backend", "abacus"), "no backend is called 'abacus'"),
+        ("03_augmentation.py", ("--epochs", "0"), "--epochs: must be an integer >= 1"),
+        ("digits.py", ("--json", "/no/such/a.json"), "--json: /no/such/a.json cannot be written"),
+        ("compare_backends.py", ("--backends", "numpy,abacus"), "no backend is called 'abacus'"),
+        ("compare_backends.py", ("--plot", "a.xyz"), "--plot: a.xyz must end in"),
+    ],
+)
+def test_bad_options_are_refused_before_the_work(tmp_path, script, options, said):
+    command = [sys.executable, str(EXAMPLES / script), *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_compare_backends_measures_and_draws(tmp_path):
     options = ("--backends", "numpy,numpy", "--rows", "tanh", "--rounds", "3")
     run(tmp_path, "compare_backends.py", *options, "--json", "c.json", "--plot", "c.png")
