@@ -8,6 +8,7 @@ that, its docstring says so.
 # One name a line would fill three screens.
 # isort: off
 from ..engine.operations import operations
+from .activation import gelu, leaky_relu, relu, relu_grad, sigmoid, silu, softplus
 from .check import native_index
 from .compare import (
     equal, greater, greater_equal, less, less_equal, logical_and, logical_not, logical_or,
@@ -16,9 +17,8 @@ from .compare import (
 from .conv import conv2d, conv2d_input_grad, conv2d_weight_grad, conv_transpose2d
 from .dropout import dropout
 from .elementwise import (
-    abs, add, alias, astype, clip, clone, cos, divide, erf, exp, gelu, leaky_relu, log, maximum,
-    minimum, multiply, negative, pow, relu, relu_grad, sigmoid, sign, silu, sin, softplus, sqrt,
-    subtract, tanh, to_backend, where,
+    abs, add, alias, astype, clip, clone, cos, divide, erf, exp, log, maximum, minimum, multiply,
+    negative, pow, sign, sin, sqrt, subtract, tanh, to_backend, where,
 )  # fmt: skip
 from .embedding import embedding, embedding_grad
 from .linear import einsum, linear, matmul

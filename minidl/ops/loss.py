@@ -12,7 +12,8 @@ from ..engine.graph import repeats
 from ..engine.tensor import Tensor
 from ..errors import ShapeError
 from . import check
-from .elementwise import clip, exp, log, softplus, where
+from .activation import softplus
+from .elementwise import clip, exp, log, where
 from .reduce import log_softmax, mean
 from .reduce import sum as total
 from .shape import gather, reshape, transpose

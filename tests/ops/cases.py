@@ -98,6 +98,18 @@ def cotangent(y: Tensor) -> Tensor:
     return minidl.tensor(spread(*y.shape, seed=99), y.dtype, backend=y.backend)
 
 
+def kink(
+    function: Function, x: Any, backend: Backend, grad: np.ndarray | None = None
+) -> np.ndarray:
+    """The gradient of function at the points x, starting from grad or ones."""
+    t = minidl.tensor(x, "float32", requires_grad=True, backend=backend)
+    y = function(t)
+    y.backward(
+        minidl.tensor(np.ones(y.shape) if grad is None else grad, "float32", backend=backend)
+    )
+    return t.grad.numpy()
+
+
 def slope(function: Function, wanted: Sequence[int]) -> Function:
     """The gradients of function as one differentiable vector."""
 

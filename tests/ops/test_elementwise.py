@@ -16,24 +16,19 @@ from tests.strategies import shapes
 from tests.tolerances import assert_close, assert_same, composed_bound
 
 from .cases import (
-    Case,
     OperationCases,
     case,
-    check_definition,
     check_order,
     cotangent,
     covers,
     eighths,
+    kink,
     spread,
 )
 
 erf = np.vectorize(math.erf)
 X, POSITIVE = spread(3, 4), spread(3, 4, low=0.2, high=3.0)
 A, B = spread(3, 4, seed=1), spread(4, seed=2)
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
 
 
 UNARY = [
@@ -46,24 +41,6 @@ UNARY = [
     case("cos", ops.cos, np.cos, X, order=3),
     case("tanh", ops.tanh, np.tanh, X, order=3),
     case("erf", ops.erf, erf, X, order=3),
-    case("sigmoid", ops.sigmoid, sigmoid, X, order=3),
-    case("softplus", ops.softplus, lambda x: np.log1p(np.exp(x)), X),
-    case("relu", ops.relu, lambda x: np.maximum(x, 0), X),
-    case("leaky_relu", ops.leaky_relu, lambda x: np.where(x > 0, x, 0.01 * x), X),
-    case(
-        "leaky_relu: 0.25",
-        lambda x: ops.leaky_relu(x, 0.25),
-        lambda x: np.where(x > 0, x, x / 4),
-        X,
-    ),
-    case("gelu", ops.gelu, lambda x: x / 2 * (1 + erf(x / math.sqrt(2))), X, order=3),
-    case(
-        "gelu: tanh",
-        lambda x: ops.gelu(x, "tanh"),
-        lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
-        X,
-    ),
-    case("silu", ops.silu, lambda x: x * sigmoid(x), X, order=3),
     case("clip", lambda x: ops.clip(x, -1.0, 0.5), lambda x: np.clip(x, -1.0, 0.5), X),
     case("clip: below", lambda x: ops.clip(x, min=-1), lambda x: np.maximum(x, -1), X),
     case("clip: above", lambda x: ops.clip(x, max=0.5), lambda x: np.minimum(x, 0.5), X),
@@ -110,22 +87,10 @@ class TestCases(OperationCases):
     cases = UNARY + BINARY
 
 
-def kink(function, x, backend, grad=None) -> np.ndarray:
-    """The gradient of function at the points x, starting from grad or ones."""
-    t = minidl.tensor(x, "float32", requires_grad=True, backend=backend)
-    y = function(t)
-    y.backward(
-        minidl.tensor(np.ones(y.shape) if grad is None else grad, "float32", backend=backend)
-    )
-    return t.grad.numpy()
-
-
 NAN, INF = np.nan, np.inf
 
 KINKS = {
-    "relu": (ops.relu, [-0.0, 0.0, NAN, INF, -INF], [0, 0, 1, 1, 0]),
     "abs": (ops.abs, [-0.0, 0.0, NAN, INF, -INF], [0, 0, NAN, 1, -1]),
-    "leaky_relu": (lambda x: ops.leaky_relu(x, 0.25), [0.0, NAN, INF, -INF], [0.25, 0.25, 1, 0.25]),
     "clip": (lambda x: ops.clip(x, -1, 1), [-1.0, 1.0, NAN, 2.0, -INF], [1, 1, 1, 0, 0]),
     "sqrt": (ops.sqrt, [0.0, -1.0, NAN, INF], [INF, NAN, NAN, 0]),
     "log": (ops.log, [0.0, -0.0, NAN, INF], [INF, -INF, NAN, 0]),
@@ -140,11 +105,7 @@ KINKS = {
     "divide": (lambda x: 1 / x, [0.0, -0.0, INF], [-INF, -INF, 0]),
     "maximum of a number": (lambda x: ops.maximum(x, 1), [0.0, 1.0, 2.0, NAN], [0, 0.5, 1, 1]),
     "minimum of a number": (lambda x: ops.minimum(x, 1), [0.0, 1.0, 2.0, NAN], [1, 0.5, 0, 1]),
-    "sigmoid": (ops.sigmoid, [-INF, INF, NAN, -1000.0], [0, 0, NAN, 0]),
     "tanh": (ops.tanh, [-INF, INF, NAN], [0, 0, NAN]),
-    "softplus": (ops.softplus, [-INF, INF, NAN, 1000.0], [0, 1, NAN, 1]),
-    "gelu": (ops.gelu, [0.0, -INF, INF, NAN], [0.5, 0, 1, NAN]),
-    "silu": (ops.silu, [0.0, -INF, INF, NAN], [0.5, 0, 1, NAN]),
     "erf": (ops.erf, [-INF, INF, NAN], [0, 0, NAN]),
 }  # fmt: skip
 
@@ -154,7 +115,7 @@ def test_the_rule_at_kinks_and_ends(backend, function, x, expected):
     assert_same(kink(function, x, backend), np.array(expected, np.float32), signed_zero=False)
 
 
-@pytest.mark.parametrize("name", ["relu", "abs", "leaky_relu", "clip", "maximum of a number"])
+@pytest.mark.parametrize("name", ["abs", "clip", "maximum of a number"])
 def test_a_second_derivative_at_a_kink_is_zero_not_nan(backend, name):
     function, points, _ = KINKS[name]
     finite = [p for p in points if np.isfinite(p)]
@@ -193,7 +154,7 @@ def test_where_lets_no_nan_through_from_the_branch_not_taken(backend, create_gra
 
 def test_extreme_arguments_do_not_overflow(backend):
     x = minidl.tensor([-1e30, -100.0, 100.0, 1e30], requires_grad=True, backend=backend)
-    for function in (ops.sigmoid, ops.softplus, ops.tanh, ops.silu, ops.gelu, ops.erf, ops.relu):
+    for function in (ops.tanh, ops.erf):
         y = function(x)
         (slope,) = minidl.grad(y.sum(), x)
         assert np.isfinite(y.numpy()).all()
@@ -260,23 +221,6 @@ def test_gradients_of_repeated_operands_are_differentiated_again(backend, name, 
         check_order(function, xs, [0, 1], 2)
 
 
-FUSED = {"gelu": ops.gelu, "gelu tanh": lambda x: ops.gelu(x, "tanh"), "silu": ops.silu}
-
-
-@pytest.mark.parametrize("function", FUSED.values(), ids=FUSED)
-def test_the_definition_is_the_kernel(backend, function):
-    check_definition(backend, Case("", function, None, (spread(5, 7, low=-6, high=6),)))
-
-
-@covers("relu_grad")
-def test_relu_grad(backend):
-    grad, y = spread(3, 4), np.maximum(spread(3, 4, seed=3), 0)
-    t = [minidl.from_numpy(a, backend=backend) for a in (grad, y)]
-    expected = np.where(y > 0, grad, 0)
-    assert_same(ops.relu_grad(*t).numpy(), expected, signed_zero=False)
-    assert_same(backend.to_numpy(backend.relu_grad(*(a.data for a in t))), expected, False)
-
-
 @covers("to_backend")
 def test_to_backend(backend, other):
     x = minidl.tensor(eighths(2, 3), requires_grad=True, backend=backend)
@@ -307,8 +251,6 @@ def test_astype_passes_the_gradient_back_in_the_first_dtype(backend):
 
 def test_bad_arguments(backend):
     x = minidl.ones(2, backend=backend)
-    with pytest.raises(ArgumentError, match=r"gelu: approximate.*none, tanh.*'fast'"):
-        ops.gelu(x, "fast")
     with pytest.raises(DTypeError, match="where: needs tensors or numbers, got list"):
         ops.where([True, False], x, 0.0)
     with pytest.raises(DTypeError, match=r"where: condition.*float32"):
@@ -353,7 +295,6 @@ def test_where_of_two_numbers_has_the_dtype_of_a_new_tensor(backend):
 
 def test_settings_do_not_widen(backend):
     x = minidl.ones(2, backend=backend)
-    assert ops.leaky_relu(x, np.float64(0.5)).dtype == np.float32
     assert ops.clip(x, np.float64(0)).dtype == np.float32
     for bounds in ((0, x), ([1.0], 2), ("a", None)):
         with pytest.raises(ArgumentError, match="clip: a bound must be a number"):
