@@ -303,7 +303,6 @@ class Tensor:
             raise ArgumentError(
                 f"{operation}: the elements share memory or are read-only; copy them: x.clone()"
             )
-        self.version.count += 1
 
     def copy_(self, other: TensorLike) -> Tensor:
         """Overwrite the values with those of other, broadcast and converted to this dtype."""
@@ -318,6 +317,7 @@ class Tensor:
                 raise ShapeError(f"{operation}: shape {shape} cannot be repeated to {self.shape}")
             value = self.backend.broadcast_to(self.backend.asarray(value), self.shape)
         self.backend.copyto(self.data, value)
+        self.version.count += 1
         return self
 
     def _update(self, operation: str, value: Tensor) -> Tensor:
@@ -370,6 +370,7 @@ class Tensor:
                 f"setitem: a value of shape {np.shape(source)} cannot be repeated to {target}, "
                 f"the shape of x[index] (x has shape {self.shape})"
             ) from error
+        self.version.count += 1
 
     def _value_of(self, other: Any, operation: str) -> Any:
         """The array or number behind other, which must not want a gradient."""

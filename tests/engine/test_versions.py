@@ -111,6 +111,20 @@ def test_in_place_needs_a_shape_that_broadcasts(backend, change):
     same(x, [1, 1, 1])
 
 
+def test_a_change_that_was_refused_is_none(backend, other):
+    """What the graph saved is as it was, so it can still be differentiated."""
+    x = minidl.ones(3, backend=backend)
+    y = (x * leaf(backend)).sum()
+    for wrong in ("a", 2j, minidl.ones(2, backend=backend), minidl.ones(3, backend=other)):
+        for write in (x.copy_, x.fill_, x.add_, lambda v: x.__setitem__(slice(None), v)):
+            with pytest.raises(minidl.errors.MinidlError):
+                write(wrong)
+    with pytest.raises(minidl.errors.IndexRangeError):
+        x[3] = 0
+    assert x.version.count == 0
+    y.backward()
+
+
 def test_in_place_does_not_drop_history_silently(backend):
     x, w = minidl.zeros(3, backend=backend), leaf(backend)
     for change in (lambda: x.copy_(w), lambda: x.add_(w), lambda: x.__setitem__(0, w[0])):
