@@ -69,7 +69,7 @@ class Function:
     _like: Sequence[tuple[Any, Any] | None]  # shape and dtype of the inputs that need a gradient
     _marks: Sequence[tuple[int, Version, int]]  # identity and version of each input and the result
     _inputs: Sequence[Array] = ()
-    _hooks: dict[object, Callable[[Any], Any]] | None = None
+    _hooks: dict[object, Callable[[Edge, Any], Any]] | None = None
 
     def forward(self, *inputs: Array) -> Array:
         """Compute the result on arrays of `self.backend`."""

@@ -141,14 +141,14 @@ class _Walk:
             node = heappop(self.queue)[1]  # whatever used its result is newer and was here before
             value = self.pending.pop(node)
             if node._hooks:
-                value = _hooked(node._hooks, value)
+                value = _hooked(node, node._hooks, value)
             if targets is not None and node in targets:
                 found[node] = value
             if node._order > self.floor:
                 self._through(node, value, create_graph)
         for leaf, value in self.pending.items():
             if not isinstance(leaf, Function) and (targets is None or leaf in targets):
-                found[leaf] = _hooked(leaf.hooks, value) if leaf.hooks else value
+                found[leaf] = _hooked(leaf, leaf.hooks, value) if leaf.hooks else value
         return found
 
     def _through(self, node: Function, value: Any, create_graph: bool) -> None:
@@ -255,10 +255,10 @@ def repeats(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     return extra >= 0 and all(n in (1, m) for n, m in zip(shape, target[extra:], strict=True))
 
 
-def _hooked(hooks: dict[object, Callable[[Any], Any]], value: Any) -> Any:
+def _hooked(edge: Edge, hooks: dict[object, Callable[[Edge, Any], Any]], value: Any) -> Any:
     """Show a gradient to the hooks of its tensor; what a hook returns replaces it."""
     for hook in list(hooks.values()):
-        value = hook(value)
+        value = hook(edge, value)
     return value
 
 

@@ -48,7 +48,7 @@ class Tensor:
     grad: Tensor | None
     node: Function | None
     version: Version
-    hooks: dict[object, Callable[[Any], Any]] | None
+    hooks: dict[object, Callable[[Edge, Any], Any]] | None
     grad_buffer: Array | None  # where an optimizer wants the gradient written, or None
 
     def __init__(self, data: Array, backend: Backend, requires_grad: bool = False) -> None:
@@ -259,10 +259,11 @@ class Tensor:
         else:
             self.hooks = hooks
 
-        def on_either(value: Any) -> Any:
+        def on_either(edge: Edge, value: Any) -> Any:
             """The gradient is an array in ordinary training, a Tensor under create_graph."""
             raw = not isinstance(value, Tensor)
-            replaced = hook(Tensor(value, backend) if raw else value)
+            home = edge.backend if isinstance(edge, Tensor) else backend  # a leaf may have moved
+            replaced = hook(Tensor(value, home) if raw else value)
             if replaced is None:
                 return value
             if replaced.shape != value.shape:
@@ -272,6 +273,8 @@ class Tensor:
             return replaced.data if raw else replaced
 
         hooks[key] = on_either
+        if "retain_grad" in hooks:  # it sees what the others made of the gradient
+            hooks["retain_grad"] = hooks.pop("retain_grad")
         return lambda: hooks.pop(key, None) and None
 
     def retain_grad(self) -> Tensor:

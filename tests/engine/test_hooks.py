@@ -84,6 +84,17 @@ def test_retaining_twice_is_retaining(backend):
         minidl.ones(1, backend=backend).retain_grad()
 
 
+def test_a_retained_gradient_is_what_all_other_hooks_made_of_it(backend):
+    x = leaf(backend)
+    y = x * 2
+    y.register_hook(lambda grad: grad * 10)
+    y.retain_grad()
+    y.register_hook(lambda grad: grad + 1)
+    (y * 3).sum().backward()
+    same(y.grad, [31, 31])
+    same(x.grad, [62, 62])
+
+
 def test_hooks_apply_in_grad_too(backend):
     x = leaf(backend)
     y = x * 2
@@ -109,6 +120,15 @@ def test_a_hook_sees_its_own_backend(backend, other):
     (x.to(other) * 3).sum().backward()
     assert seen == [backend.name]
     same(x.grad, [6, 6])
+
+
+def test_the_hook_of_a_parameter_moves_with_it(backend, other):
+    layer, seen = minidl.nn.Linear(2, 1, backend=backend), []
+    layer.weight.register_hook(lambda grad: seen.append(grad.backend) or grad * 2)
+    layer.to(other)
+    layer(minidl.ones((1, 2), backend=other)).backward()
+    assert seen == [other]
+    same(layer.weight.grad, [[2, 2]])
 
 
 def test_only_what_requires_grad_has_hooks(backend):
