@@ -34,13 +34,10 @@ def backward(
 
 
 def grad(
-    outputs: Tensor | Sequence[Tensor],
-    inputs: Tensor | Sequence[Tensor],
+    outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor],
     grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
-    allow_unused: bool = False,
-) -> tuple[Any, ...]:
+    retain_graph: bool | None = None, create_graph: bool = False, allow_unused: bool = False,
+) -> tuple[Any, ...]:  # fmt: skip
     """Gradients of outputs with respect to inputs, as a tuple; no `.grad` of a leaf is touched.
 
     Shapes: each gradient has the shape of its input. With `create_graph` the gradients can be
@@ -63,7 +60,8 @@ def grad(
         )
     targets = [_edge(x, "grad") for x in ins]
     found = _propagate(outs, seeds, targets, retain_graph, create_graph)
-    results = []
+    results: list[Any] = []
+    taken = {id(seed.data) for seed in seeds if seed is not None}
     for i, (x, target) in enumerate(zip(ins, targets, strict=True)):
         value = found.get(target)
         if value is None and not allow_unused:
@@ -71,8 +69,22 @@ def grad(
                 f"grad: input {i} (shape {x.shape}) plays no part in the outputs. "
                 "Pass allow_unused=True to get None for it."
             )
-        results.append(value if value is None or create_graph else x.linked(value, None))
+        results.append(None if value is None else _owned(x, value, taken))
     return tuple(results)
+
+
+def _owned(x: Tensor, value: Any, taken: set[int]) -> Tensor:
+    """A gradient as a Tensor whose memory is the caller's alone: a copy if it is a view, or if an
+    array was given to us or returned already.
+    """
+    raw = x.backend.is_array(value)
+    array = value if raw else value.data
+    shared = getattr(array, "base", array) is not None or id(array) in taken
+    taken.add(id(array))
+    if raw:
+        return x.linked(x.backend.copy(array) if shared else array, None)
+    with modes.enable_grad():
+        return operations.clone(value) if shared else value
 
 
 def _listed(xs: Any) -> list[Any]:
@@ -92,12 +104,9 @@ def _edge(x: Tensor, operation: str) -> Edge:
 
 
 def _propagate(
-    outputs: Sequence[Tensor],
-    seeds: Sequence[Tensor | None],
-    targets: list[Edge] | None,
-    retain_graph: bool | None,
-    create_graph: bool,
-) -> Gradients:
+    outputs: Sequence[Tensor], seeds: Sequence[Tensor | None], targets: list[Edge] | None,
+    retain_graph: bool | None, create_graph: bool,
+) -> Gradients:  # fmt: skip
     """Gradients for the targets, or for all leaves if targets is None."""
     walk = _Walk(_floor(targets))
     for output, seed in zip(outputs, seeds):  # noqa: B905  (grad compared their numbers)
@@ -209,7 +218,7 @@ def _local(node: Function, grad: Any, create_graph: bool) -> tuple[Any, ...]:
         pieces = _through_definition(node, grad)
     else:
         pieces = node.linked(grad).backward(grad)
-    found: tuple[Any, ...] = pieces if isinstance(pieces, tuple) else (pieces,)
+    found = tuple(pieces) if isinstance(pieces, (tuple, list)) else (pieces,)
     if len(found) != len(node._like):
         raise GraphError(
             f"{node.name}.backward: {len(found)} gradients for {len(node._like)} inputs; "
@@ -221,16 +230,15 @@ def _local(node: Function, grad: Any, create_graph: bool) -> tuple[Any, ...]:
 def _through_definition(node: Function, grad_output: Any) -> tuple[Any, ...]:
     """Differentiate a fused operation through the elementary operations that define it."""
     inputs = node.linked_inputs(grad_output)
-    wanted = [i for i, need in enumerate(node.needs) if need]
-    for i in wanted:  # a fresh node in front of each input marks where to stop
-        inputs[i] = operations.alias(inputs[i])
+    targets: list[Edge] = [None] * len(inputs)
+    for i, need in enumerate(node.needs):
+        if need:  # a fresh node in front of each input marks where to stop
+            inputs[i] = operations.alias(inputs[i])
+            targets[i] = inputs[i].node
     assert node.definition is not None
-    result = node.definition(*inputs)
-    found = grad(result, [inputs[i] for i in wanted], grad_output, None, True, True)
-    pieces: list[Any] = [None] * len(inputs)
-    for i, value in zip(wanted, found, strict=True):
-        pieces[i] = value
-    return tuple(pieces)
+    wanted: list[Edge] = [target for target in targets if target is not None]
+    found = _propagate([node.definition(*inputs)], [grad_output], wanted, None, True)
+    return tuple(map(found.get, targets))
 
 
 def _fit(node: Function, grad: Any, like: tuple[Any, Any], lib: Any) -> Any:
@@ -238,6 +246,8 @@ def _fit(node: Function, grad: Any, like: tuple[Any, Any], lib: Any) -> Any:
     shape, dtype = like
     if isinstance(grad, np.generic):  # NumPy turns 0-d results of operators into scalars
         grad = np.asarray(grad)
+    elif not hasattr(grad, "shape"):
+        raise GraphError(f"{node.name}.backward: {grad!r:.40} is no array; multiply grad by it")
     if grad.shape != shape:
         if not repeats(shape, grad.shape):
             raise GraphError(

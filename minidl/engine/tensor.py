@@ -270,7 +270,8 @@ class Tensor:
                 raise ShapeError(
                     f"a hook made of a gradient of {value.shape} one of {replaced.shape}"
                 )
-            return replaced.data if raw else replaced
+            view = ops.alias(replaced)  # by which grad() sees that the memory is not its own
+            return view.data if raw else view
 
         hooks[key] = on_either
         if "retain_grad" in hooks:  # it sees what the others made of the gradient

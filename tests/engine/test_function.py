@@ -150,12 +150,20 @@ class Wrong(Function):
             r"Wrong.backward: a gradient of shape \(1,\) for an input of \(2,\)",
         ),
         (lambda g: (g[0:0], g), r"shape \(0,\)"),
+        (lambda g: (g, 2.0), r"Wrong\.backward: 2\.0 is no array"),
     ],
-    ids=["too few", "too many", "too small", "empty"],
+    ids=["too few", "too many", "too small", "empty", "a number"],
 )
 def test_a_wrong_number_or_shape_of_gradients_is_named(backend, answer, message):
     with pytest.raises(GraphError, match=message):
         minidl.apply(Wrong(answer), leaf(backend), leaf(backend)).sum().backward()
+
+
+def test_a_list_of_gradients_is_as_good_as_a_tuple(backend):
+    a, b = leaf(backend), leaf(backend)
+    minidl.apply(Wrong(lambda g: [g, 2 * g]), a, b).sum().backward()
+    same(a.grad, [1, 1])
+    same(b.grad, [2, 2])
 
 
 def test_none_means_no_gradient(backend):

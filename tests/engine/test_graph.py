@@ -119,6 +119,35 @@ def test_grad_touches_no_leaf(backend):
     assert not found.requires_grad
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_the_caller_owns_each_gradient(backend, create_graph):
+    """It may be changed in place: no other result, no gradient given and no input changes."""
+    a, b, start = leaf(backend), leaf(backend), minidl.ones(3, backend=backend)
+    mask = minidl.ones(3, backend=backend)
+    a.register_hook(lambda grad: mask)
+    found = minidl.grad(a + b.reshape(3), [a, b, b], start, create_graph=create_graph)
+    for i, gradient in enumerate(found):
+        gradient.mul_(10 + i)
+    for i, gradient in enumerate(found):
+        same(gradient, [10 + i] * 3)
+    same(start, [1, 1, 1])
+    same(mask, [1, 1, 1])
+    (slope,) = minidl.grad(b.sum(), b, create_graph=create_graph)  # repeated, and so read-only
+    same(slope.add_(1), [2, 2, 2])
+    (slope,) = minidl.grad(b, b, start, create_graph=create_graph)
+    assert not np.shares_memory(slope.data, start.data)
+
+
+def test_a_copied_gradient_keeps_its_history(backend):
+    x, start = leaf(backend), leaf(backend)
+    with minidl.no_grad():
+        y = minidl.enable_grad()(lambda: x + 0)()
+        (slope,) = minidl.grad(y, x, start, create_graph=True)
+    assert slope is not start
+    (back,) = minidl.grad((slope * slope).sum(), start)
+    same(back, [2, 4, 6])
+
+
 def test_grad_of_several_outputs_and_inputs(backend):
     x, w = leaf(backend), leaf(backend)
     outputs = [(x * x).sum(), w * x]
