@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests import oracle
-from tests.strategies import fill
-from tests.tolerances import DIFFERENCE_STEP, assert_close, slope_bound
+from minidl.verify import oracle
+from minidl.verify.strategies import fill
+from minidl.verify.tolerances import DIFFERENCE_STEP, assert_close, slope_bound
 
 
 def slopes(function, x: np.ndarray, cotangent: np.ndarray) -> np.ndarray:

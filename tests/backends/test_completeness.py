@@ -10,7 +10,7 @@ import pytest
 
 import tests.backends
 from backends import Backend
-from tests.conformance import CASES, contract_methods, covers, parameter_sets
+from minidl.verify.conformance import CASES, contract_methods, covers, parameter_sets
 
 
 def all_cases() -> dict:

@@ -11,10 +11,11 @@ import pytest
 import backends
 from backends import BackendUnavailable
 from backends.cupy_backend import kernels
-from tests import cupy_standin, oracle
+from minidl.verify import oracle
+from minidl.verify.strategies import fill
+from minidl.verify.tolerances import ULPS, assert_close, assert_same, gamma, unit_roundoff
+from tests import cupy_standin
 from tests.cuda_on_cpu import thread_order
-from tests.strategies import fill
-from tests.tolerances import ULPS, assert_close, assert_same, gamma, unit_roundoff
 
 FLOATS = (np.float32, np.float64)
 ORDERS = range(5)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from backends.numpy_backend import NumpyBackend
-from tests.tolerances import ULPS, assert_close, spacing, ulps
+from minidl.verify.tolerances import ULPS, assert_close, spacing, ulps
 
 BACKEND = NumpyBackend()
 EDGES = [0.0, -0.0, 5e-324, -1e-310, 0.5, 1.0, -1.0, 1 + 2**-52, 5.9, 6.0, 27.0, 1e300]

@@ -22,8 +22,8 @@ from minidl.compress import (
 from minidl.compress.layers import QuantLayer
 from minidl.errors import CheckpointError, DTypeError
 from minidl.training import checkpoint, save_model
-from tests.strategies import arrays, shapes
-from tests.tolerances import assert_same
+from minidl.verify.strategies import arrays, shapes
+from minidl.verify.tolerances import assert_same
 
 from .models import cnn, images, learn, state
 

@@ -13,10 +13,10 @@ from minidl.compress import QuantConv2d, QuantLinear, clone
 from minidl.compress.layers import LONGEST_SUM
 from minidl.compress.qtensor import AFFINE, AFFINE_INT8, SYMMETRIC
 from minidl.errors import ArgumentError, BackendMismatch, DTypeError, GraphError, ShapeError
-from tests import oracle
-from tests.running import Approx
-from tests.strategies import convolutions, fill, seeds
-from tests.tolerances import assert_close, assert_same
+from minidl.verify import oracle
+from minidl.verify.running import Approx
+from minidl.verify.strategies import convolutions, fill, seeds
+from minidl.verify.tolerances import assert_close, assert_same
 
 schemes = st.sampled_from((SYMMETRIC, AFFINE, AFFINE_INT8))
 

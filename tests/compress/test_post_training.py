@@ -12,7 +12,7 @@ from minidl import nn
 from minidl.compress import MinMax, QuantConv2d, QuantLinear, clone, prune, quantize_model
 from minidl.data import ArrayDataset, DataLoader
 from minidl.errors import ArgumentError, DTypeError, NonFiniteError
-from tests.tolerances import assert_same
+from minidl.verify.tolerances import assert_same
 
 from .models import cnn, images, mlp, state, vectors
 

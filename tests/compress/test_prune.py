@@ -12,7 +12,7 @@ from minidl import nn, optim
 from minidl.compress import clone, prune, quantize_model
 from minidl.errors import ArgumentError, DTypeError
 from minidl.training.checkpoint import load_model, save_model
-from tests.strategies import fill, seeds
+from minidl.verify.strategies import fill, seeds
 
 from .models import cnn, images, learn, mlp, state, vectors
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import minidl
 from minidl.compress import MinMax, QTensor, quantize, sqnr
 from minidl.errors import ArgumentError, DTypeError, NonFiniteError, ShapeError
-from tests.strategies import arrays, shapes
-from tests.tolerances import assert_close, assert_same, gamma
+from minidl.verify.strategies import arrays, shapes
+from minidl.verify.tolerances import assert_close, assert_same, gamma
 
 SCHEMES = (("symmetric", None), ("affine", None), ("affine", "int8"))
 schemes = st.sampled_from(SCHEMES)

@@ -15,7 +15,7 @@ from backends import Backend
 from minidl.data import ArrayDataset, DataLoader, Dataset, Subset
 from minidl.data.transforms import Compose, GaussianNoise, RandomCrop, RandomFlip, ToFloat
 from minidl.errors import ArgumentError, CheckpointError, DataError, DTypeError, UnknownBackend
-from tests.tolerances import assert_same
+from minidl.verify.tolerances import assert_same
 
 
 def numbered(n: int = 10) -> ArrayDataset:

@@ -13,7 +13,7 @@ import pytest
 from minidl import Generator
 from minidl.data import transforms as t
 from minidl.errors import ArgumentError, DTypeError, ShapeError
-from tests.tolerances import FALSE_ALARM, assert_close, assert_same, gamma
+from minidl.verify.tolerances import FALSE_ALARM, assert_close, assert_same, gamma
 
 RANDOM: list[Callable[[], Any]] = [
     lambda: t.RandomShift(2),

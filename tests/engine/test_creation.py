@@ -7,7 +7,7 @@ import pytest
 
 import minidl
 from minidl.errors import ArgumentError, DTypeError
-from tests.tolerances import assert_same
+from minidl.verify.tolerances import assert_same
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import minidl
 from minidl import Function
 from minidl.errors import DTypeError, GraphError
-from tests.tolerances import assert_same
+from minidl.verify.tolerances import assert_same
 
 
 class Cube(Function):

@@ -8,7 +8,7 @@ import pytest
 import minidl
 from minidl import ops
 from minidl.errors import DTypeError, GraphError, ShapeError
-from tests.tolerances import assert_same
+from minidl.verify.tolerances import assert_same
 
 
 def leaf(backend, values=(1.0, 2.0, 3.0)) -> minidl.Tensor:

@@ -10,8 +10,8 @@ import pytest
 import minidl
 from minidl import Generator
 from minidl.errors import ArgumentError
-from tests import oracle
-from tests.tolerances import FALSE_ALARM, assert_same, chi_square_limit
+from minidl.verify import oracle
+from minidl.verify.tolerances import FALSE_ALARM, assert_same, chi_square_limit
 
 
 def test_draws_are_the_same_on_every_backend(backend, reference):

@@ -9,7 +9,7 @@ import pytest
 
 import minidl
 from minidl.errors import ArgumentError, BackendMismatch, DTypeError, IndexRangeError, ShapeError
-from tests.tolerances import assert_same
+from minidl.verify.tolerances import assert_same
 
 
 def test_attributes(backend):

@@ -7,7 +7,7 @@ import pytest
 
 import minidl
 from minidl.errors import DTypeError, GraphError, ShapeError
-from tests.tolerances import assert_same
+from minidl.verify.tolerances import assert_same
 
 
 def leaf(backend) -> minidl.Tensor:

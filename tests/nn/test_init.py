@@ -12,7 +12,13 @@ import minidl
 from minidl import Generator, nn
 from minidl.errors import ArgumentError, DTypeError, ShapeError
 from minidl.nn import init
-from tests.tolerances import FALSE_ALARM, assert_close, assert_same, sum_bound, unit_roundoff
+from minidl.verify.tolerances import (
+    FALSE_ALARM,
+    assert_close,
+    assert_same,
+    sum_bound,
+    unit_roundoff,
+)
 
 FILLS = {
     "uniform_": lambda x, g: init.uniform_(x, -0.3, 0.7, g),

@@ -9,9 +9,9 @@ from hypothesis import given
 import minidl
 from minidl import nn, ops
 from minidl.errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
-from tests import oracle
-from tests.strategies import EXACT, convolutions, fill, poolings
-from tests.tolerances import assert_same
+from minidl.verify import oracle
+from minidl.verify.strategies import EXACT, convolutions, fill, poolings
+from minidl.verify.tolerances import assert_same
 
 F32 = np.float32
 

@@ -10,8 +10,8 @@ import pytest
 import minidl
 from minidl import nn, optim
 from minidl.errors import ArgumentError, CheckpointError, DTypeError, GraphError
-from tests.strategies import fill
-from tests.tolerances import assert_same
+from minidl.verify.strategies import fill
+from minidl.verify.tolerances import assert_same
 
 
 class Scale(nn.Module):

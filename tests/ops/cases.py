@@ -19,7 +19,7 @@ import numpy as np
 import minidl
 from backends import Backend
 from minidl import Tensor
-from tests.tolerances import assert_close, assert_same, composed_bound, difference_bound
+from minidl.verify.tolerances import assert_close, assert_same, composed_bound, difference_bound
 
 Function = Callable[..., Tensor]
 Test = TypeVar("Test", bound=Callable[..., Any])

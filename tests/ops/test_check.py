@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import minidl
 from minidl import errors, ops
 from minidl.ops import check
-from tests.strategies import shapes
+from minidl.verify.strategies import shapes
 
 
 @given(st.lists(shapes(max_dims=3, max_side=3), min_size=1, max_size=3))

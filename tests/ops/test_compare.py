@@ -8,8 +8,8 @@ import pytest
 import minidl
 from minidl import ops
 from minidl.errors import BackendMismatch, DTypeError, ShapeError
-from tests.strategies import special_values
-from tests.tolerances import assert_same
+from minidl.verify.strategies import special_values
+from minidl.verify.tolerances import assert_same
 
 from .cases import covers
 

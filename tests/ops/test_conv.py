@@ -10,9 +10,9 @@ import minidl
 from minidl import ops
 from minidl.errors import ArgumentError, BackendMismatch, DTypeError, ShapeError
 from minidl.ops.conv import output_size
-from tests import oracle
-from tests.strategies import convolutions
-from tests.tolerances import assert_same
+from minidl.verify import oracle
+from minidl.verify.strategies import convolutions
+from minidl.verify.tolerances import assert_same
 
 from .cases import Case, OperationCases, case, check_order, eighths
 

@@ -8,8 +8,8 @@ import pytest
 import minidl
 from minidl import Generator, ops
 from minidl.errors import ArgumentError, DTypeError
-from tests import oracle
-from tests.tolerances import assert_same
+from minidl.verify import oracle
+from minidl.verify.tolerances import assert_same
 
 from .cases import OperationCases, case, spread
 

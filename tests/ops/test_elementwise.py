@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import minidl
 from minidl import ops
 from minidl.errors import ArgumentError, DTypeError, ShapeError
-from tests.strategies import shapes
-from tests.tolerances import assert_close, assert_same, composed_bound
+from minidl.verify.strategies import shapes
+from minidl.verify.tolerances import assert_close, assert_same, composed_bound
 
 from .cases import (
     OperationCases,

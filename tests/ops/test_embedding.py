@@ -8,7 +8,7 @@ import pytest
 import minidl
 from minidl import ops
 from minidl.errors import BackendMismatch, DTypeError, IndexRangeError, ShapeError
-from tests.tolerances import assert_same
+from minidl.verify.tolerances import assert_same
 
 from .cases import OperationCases, case, eighths
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import minidl
 from minidl import ops
 from minidl.errors import ArgumentError, BackendMismatch, DTypeError, ShapeError
-from tests.tolerances import assert_same
+from minidl.verify.tolerances import assert_same
 
 from .cases import OperationCases, case, check_order, eighths
 

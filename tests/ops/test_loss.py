@@ -16,8 +16,8 @@ from minidl.errors import (
     IndexRangeError,
     ShapeError,
 )
-from tests import oracle
-from tests.tolerances import assert_close, assert_same, composed_bound
+from minidl.verify import oracle
+from minidl.verify.tolerances import assert_close, assert_same, composed_bound
 
 from .cases import Case, OperationCases, case, check_definition, spread
 

@@ -8,7 +8,7 @@ import pytest
 import minidl
 from minidl import ops
 from minidl.errors import ArgumentError, DTypeError, ShapeError
-from tests.tolerances import assert_close, composed_bound
+from minidl.verify.tolerances import assert_close, composed_bound
 
 from .cases import Case, OperationCases, case, check_definition, spread
 

@@ -10,8 +10,8 @@ import pytest
 import minidl
 from minidl import ops
 from minidl.errors import ArgumentError, DTypeError, ShapeError
-from tests import oracle
-from tests.tolerances import assert_same
+from minidl.verify import oracle
+from minidl.verify.tolerances import assert_same
 
 from .cases import Case, OperationCases, case, spread
 

@@ -8,8 +8,8 @@ import pytest
 import minidl
 from minidl import ops
 from minidl.errors import DTypeError, ShapeError
-from tests import oracle
-from tests.tolerances import assert_close, assert_same, composed_bound, spacing
+from minidl.verify import oracle
+from minidl.verify.tolerances import assert_close, assert_same, composed_bound, spacing
 
 from .cases import OperationCases, case, covers, eighths, spread
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 import minidl
 from minidl import ops
 from minidl.errors import ArgumentError, BackendMismatch, DTypeError, IndexRangeError, ShapeError
-from tests import oracle
-from tests.strategies import shapes
-from tests.tolerances import assert_same
+from minidl.verify import oracle
+from minidl.verify.strategies import shapes
+from minidl.verify.tolerances import assert_same
 
 from .cases import OperationCases, case, check_order, covers, eighths
 

@@ -12,9 +12,9 @@ import numpy as np
 
 import minidl
 from minidl import nn
-from tests import oracle
+from minidl.verify import oracle
+from minidl.verify.running import Approx
 from tests.backends.test_optimizer import RUNNING
-from tests.running import Approx
 
 # Optimizer -> (its kernel, state that the kernel changes, options of step t from the settings).
 KERNELS: dict[str, tuple[str, tuple[str, ...], Any]] = {

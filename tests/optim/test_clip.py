@@ -11,9 +11,6 @@ import minidl
 from minidl import nn, optim
 from minidl.errors import ArgumentError, DTypeError, NonFiniteError
 from tests.optim.steps import give, parameter
-from tests.running import Approx
-from tests.strategies import fill
-from tests.tolerances import assert_close, assert_same
 
 F32 = np.float32
 SHAPES = ((3, 4), (5,), ())

@@ -8,9 +8,9 @@ import pytest
 import minidl
 from minidl import nn, optim
 from minidl.errors import BackendMismatch, GraphError, ShapeError
+from minidl.verify.strategies import fill
+from minidl.verify.tolerances import assert_close, assert_same
 from tests.optim.steps import expected, give, parameter
-from tests.strategies import fill
-from tests.tolerances import assert_close, assert_same
 
 F32 = np.float32
 LR, EPS = 0.01, 1e-3

@@ -11,8 +11,6 @@ import minidl
 from minidl import nn, optim
 from minidl.errors import ArgumentError, CheckpointError, DTypeError
 from tests.optim.steps import expected, give, parameter
-from tests.strategies import FLOATS, fill
-from tests.tolerances import assert_close, assert_same
 
 SETTINGS = {
     "SGD plain": (optim.SGD, {"lr": 0.1}),

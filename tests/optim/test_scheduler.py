@@ -12,7 +12,6 @@ import minidl
 from minidl import optim
 from minidl.errors import ArgumentError, CheckpointError, DTypeError
 from tests.optim.steps import parameter
-from tests.tolerances import REGROUPING, assert_close, unit_roundoff
 
 
 def sgd(*lrs: float, momentum: float = 0.0) -> optim.SGD:

@@ -18,7 +18,7 @@ from backends import Backend
 from minidl import nn
 from minidl.errors import ArgumentError, CheckpointError, DTypeError
 from minidl.training import load, load_model, save, save_model
-from tests.tolerances import assert_same
+from minidl.verify.tolerances import assert_same
 
 ARRAYS = {
     "scalar": np.array(1.5, np.float32),

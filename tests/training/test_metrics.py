@@ -14,7 +14,7 @@ import minidl
 from backends import Backend
 from minidl.errors import ArgumentError, DTypeError, ShapeError
 from minidl.training import Mean, accuracy, confusion_matrix, f1_score, top_k_accuracy
-from tests.tolerances import assert_close, gamma
+from minidl.verify.tolerances import assert_close, gamma
 
 pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=30)
 

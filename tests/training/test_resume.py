@@ -16,7 +16,7 @@ from backends import Backend
 from minidl import nn, optim
 from minidl.errors import CheckpointError
 from minidl.training import EarlyStopping, Trainer, load_model
-from tests.tolerances import assert_same
+from minidl.verify.tolerances import assert_same
 
 from . import runs
 

@@ -28,7 +28,7 @@ from minidl.training import (
     Trainer,
     load_model,
 )
-from tests.tolerances import LOSS_CURVE, assert_close, assert_same, gamma
+from minidl.verify.tolerances import LOSS_CURVE, assert_close, assert_same, gamma
 
 from . import runs
 

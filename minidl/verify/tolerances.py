@@ -15,6 +15,8 @@ from statistics import NormalDist
 
 import numpy as np
 
+from . import record
+
 ULPS = {
     # Elementary functions. CUDA's mathematical functions and NumPy's vector loops promise 4 or
     # fewer; polynomials fitted for speed are held to the same, also close to a root at 0.
@@ -179,6 +181,7 @@ def assert_close(
         f"shape is {actual.shape}, expected {np.shape(expected)}"
     )
     result = compare(actual, expected, bound)
+    record.compared(result, expected)
     assert result.fraction <= 1, str(result)
     return result
 
@@ -189,6 +192,7 @@ def assert_same(actual: np.ndarray, expected: np.ndarray, signed_zero: bool = Tr
     With signed_zero, -0.0 and 0.0 differ: on arithmetic that rounds correctly they are pinned too.
     """
     actual, expected = np.asarray(actual), np.asarray(expected)
+    record.compared(None, expected)
     assert actual.dtype == expected.dtype, f"dtype is {actual.dtype}, expected {expected.dtype}"
     assert actual.shape == expected.shape, f"shape is {actual.shape}, expected {expected.shape}"
     wrong = actual != expected

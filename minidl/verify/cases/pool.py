@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import oracle
-from tests.conformance import call, covers
-from tests.strategies import BOUNDED, EXACT, FLOATS, Laid, Pooling, fill, poolings
-from tests.tolerances import assert_close, assert_same, sum_bound
+from backends import Backend
+
+from .. import oracle
+from ..conformance import call, covers, each
+from ..strategies import BOUNDED, EXACT, FLOATS, Laid, Pooling, fill, poolings
+from ..tolerances import assert_close, assert_same, sum_bound
 
 # Ties in abundance, also of infinities, NaN and zeros of either sign.
 SELECTED = ("integers", "constant", "special", "bits")
@@ -18,7 +21,7 @@ SELECTED = ("integers", "constant", "special", "bits")
 
 @covers("max_pool2d")
 @given(case=poolings(SELECTED))
-def test_max_pool_selects_the_first_of_the_largest(backend, case):
+def max_pool_selects_the_first_of_the_largest(backend: Backend, case: Any) -> None:
     expected, position = oracle.max_pool2d(case.x.values, *case.window)
     y, index = call(backend, "max_pool2d", case.x, *case.window)
     assert_same(index, position)
@@ -26,7 +29,7 @@ def test_max_pool_selects_the_first_of_the_largest(backend, case):
 
 
 @covers("max_pool2d")
-def test_max_pool_at_minus_infinity_and_nan(backend):
+def max_pool_at_minus_infinity_and_nan(backend: Backend) -> None:
     """-inf in x still beats the padding, so the position is inside x; the first NaN wins."""
     for dtype in FLOATS:
         x = np.full((1, 1, 3, 3), -np.inf, dtype)
@@ -42,7 +45,7 @@ def test_max_pool_at_minus_infinity_and_nan(backend):
 
 @covers("max_pool2d_grad")
 @given(case=poolings(EXACT))
-def test_max_pool_grad_adds_at_the_positions(backend, case):
+def max_pool_grad_adds_at_the_positions(backend: Backend, case: Any) -> None:
     _, position = oracle.max_pool2d(case.x.values, *case.window)
     expected = oracle.max_pool2d_grad(case.grad.values, position, case.x.shape)
     actual = call(backend, "max_pool2d_grad", case.grad, position, case.x.shape)
@@ -51,7 +54,7 @@ def test_max_pool_grad_adds_at_the_positions(backend, case):
 
 @covers("avg_pool2d", "avg_pool2d_grad")
 @given(case=poolings(BOUNDED), include=st.booleans())
-def test_avg_pool_agrees_with_oracle(backend, method, case, include):
+def avg_pool_agrees_with_oracle(backend: Backend, method: str, case: Any, include: Any) -> None:
     """Each result is a sum divided once, or a sum of quotients: two roundings more than a sum."""
     args = (case.x,) if method == "avg_pool2d" else (case.grad, case.x.shape)
     host = [a.values if isinstance(a, Laid) else a for a in args]
@@ -73,7 +76,7 @@ NETWORKS = (
 )
 
 
-def network(numbers, dtype: type) -> Pooling:
+def network(numbers: Any, dtype: type) -> Pooling:
     shape, *window = numbers
     sides = zip(shape[2:], *window, strict=True)
     out = (*shape[:2], *(oracle.output_size(*s) for s in sides))
@@ -82,8 +85,8 @@ def network(numbers, dtype: type) -> Pooling:
 
 
 @covers("max_pool2d", "max_pool2d_grad", "avg_pool2d", "avg_pool2d_grad")
-@pytest.mark.parametrize("numbers", NETWORKS, ids=str)
-def test_pools_as_networks_have_them(backend, method, numbers):
+@each("numbers", NETWORKS)
+def pools_as_networks_have_them(backend: Backend, method: str, numbers: Any) -> None:
     for dtype in FLOATS:
         case = network(numbers, dtype)
         x, grad, taps = case.x.values, case.grad.values, int(np.prod(case.kernel)) + 2

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests import oracle
-from tests.conformance import call, call_in_place, covers
-from tests.strategies import EXACT, FLOATS, Laid, arrays, fill, index_arrays, shapes
-from tests.tolerances import assert_same
+from backends import Backend
+
+from .. import oracle
+from ..conformance import call, call_in_place, covers, each
+from ..strategies import EXACT, FLOATS, Laid, arrays, fill, index_arrays, shapes
+from ..tolerances import assert_same
 
 ANY_BITS = ("bits", "integers")
 
 
 @covers("reshape")
 @given(x=arrays(kinds=ANY_BITS), data=st.data())
-def test_reshape_keeps_c_order(backend, x, data):
+def reshape_keeps_c_order(backend: Backend, x: Any, data: Any) -> None:
     size = x.values.size
     candidates = [(size,), (1, size, 1), *([(2, size // 2)] if size % 2 == 0 else []), x.shape]
     shape = data.draw(st.sampled_from(candidates), label="shape")
@@ -28,14 +31,14 @@ def test_reshape_keeps_c_order(backend, x, data):
 
 @covers("transpose")
 @given(x=arrays(kinds=ANY_BITS), data=st.data())
-def test_transpose_permutes(backend, x, data):
+def transpose_permutes(backend: Backend, x: Any, data: Any) -> None:
     axes = tuple(data.draw(st.permutations(range(x.values.ndim)), label="axes"))
     assert_same(call(backend, "transpose", x, axes), oracle.transpose(x.values, axes))
 
 
 @covers("broadcast_to")
 @given(x=arrays(shapes(max_dims=3), kinds=ANY_BITS), data=st.data())
-def test_broadcast_to_repeats(backend, x, data):
+def broadcast_to_repeats(backend: Backend, x: Any, data: Any) -> None:
     lead = data.draw(shapes(max_dims=2, max_side=3), label="lead")
     times = data.draw(st.integers(0, 3), label="times")
     shape = (*lead, *(times if n == 1 else n for n in x.shape))
@@ -49,7 +52,7 @@ def test_broadcast_to_repeats(backend, x, data):
 
 @covers("concatenate")
 @given(data=st.data())
-def test_concatenate_puts_one_behind_another(backend, data):
+def concatenate_puts_one_behind_another(backend: Backend, data: Any) -> None:
     shape = data.draw(shapes(min_dims=1, max_dims=3), label="shape")
     axis = data.draw(st.integers(0, len(shape) - 1), label="axis")
     lengths = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=4), label="lengths")
@@ -63,7 +66,7 @@ def test_concatenate_puts_one_behind_another(backend, data):
 
 @covers("pad")
 @given(x=arrays(shapes(max_dims=3), kinds=ANY_BITS), data=st.data())
-def test_pad_frames(backend, x, data):
+def pad_frames(backend: Backend, x: Any, data: Any) -> None:
     side = st.integers(0, 3)
     widths = [(data.draw(side), data.draw(side)) for _ in x.shape]
     value = data.draw(st.sampled_from((0, -1.5, float("inf"), float("nan"))), label="value")
@@ -72,14 +75,14 @@ def test_pad_frames(backend, x, data):
 
 @covers("flip")
 @given(x=arrays(shapes(min_dims=1), kinds=ANY_BITS), data=st.data())
-def test_flip_reverses(backend, x, data):
+def flip_reverses(backend: Backend, x: Any, data: Any) -> None:
     axes = st.lists(st.integers(0, x.values.ndim - 1), unique=True)
     axis = tuple(data.draw(axes, label="axis"))
     assert_same(call(backend, "flip", x, axis), oracle.flip(x.values, axis))
 
 
 @st.composite
-def indices(draw, shape):
+def indices(draw: Any, shape: Any) -> Any:
     """Basic, advanced and mixed indices, with negative and repeated positions and masks."""
     kind = draw(st.sampled_from(("basic", "integers", "mixed", "mask", "list")))
     if kind == "basic" or not shape or 0 in shape:
@@ -108,7 +111,7 @@ def indices(draw, shape):
     return tuple(items)
 
 
-def native_index(backend, index):
+def native_index(backend: Backend, index: Any) -> None:
     """The index with its arrays moved to the backend, as the engine passes it."""
     if isinstance(index, tuple):
         return tuple(native_index(backend, i) for i in index)
@@ -117,14 +120,14 @@ def native_index(backend, index):
 
 @covers("getitem")
 @given(x=arrays(kinds=ANY_BITS), data=st.data())
-def test_getitem_takes_what_numpy_takes(backend, x, data):
+def getitem_takes_what_numpy_takes(backend: Backend, x: Any, data: Any) -> None:
     index = data.draw(indices(x.shape), label="index")
     assert_same(call(backend, "getitem", x, index), np.asarray(x.values[index]))
 
 
 @covers("getitem_grad")
 @given(shape=shapes(), data=st.data())
-def test_getitem_grad_adds_back(backend, shape, data):
+def getitem_grad_adds_back(backend: Backend, shape: Any, data: Any) -> None:
     index = data.draw(indices(shape), label="index")
     taken = np.zeros(shape)[index].shape
     grad = data.draw(arrays(taken, kinds=EXACT), label="grad")
@@ -135,7 +138,7 @@ def test_getitem_grad_adds_back(backend, shape, data):
 
 @covers("setitem")
 @given(x=arrays(kinds=("integers",)), data=st.data())
-def test_setitem_writes_what_numpy_writes(backend, x, data):
+def setitem_writes_what_numpy_writes(backend: Backend, x: Any, data: Any) -> None:
     index = data.draw(indices(x.shape), label="index")
     expected = x.values.copy()
     taken = np.asarray(expected[index])
@@ -158,7 +161,7 @@ def test_setitem_writes_what_numpy_writes(backend, x, data):
 
 
 @st.composite
-def gathers(draw):
+def gathers(draw: Any) -> Any:
     """The shape of x, an axis, and an index array that differs from x along that axis only."""
     shape = draw(shapes(min_dims=1, max_dims=3, min_side=1))
     axis = draw(st.integers(0, len(shape) - 1))
@@ -169,7 +172,7 @@ def gathers(draw):
 
 @covers("gather")
 @given(case=gathers(), data=st.data())
-def test_gather_takes_along_axis(backend, case, data):
+def gather_takes_along_axis(backend: Backend, case: Any, data: Any) -> None:
     shape, axis, index = case
     x = data.draw(arrays(shape, kinds=ANY_BITS), label="x")
     expected = oracle.gather(x.values, axis, index)
@@ -178,7 +181,7 @@ def test_gather_takes_along_axis(backend, case, data):
 
 @covers("gather_grad")
 @given(case=gathers(), data=st.data())
-def test_gather_grad_adds_back(backend, case, data):
+def gather_grad_adds_back(backend: Backend, case: Any, data: Any) -> None:
     shape, axis, index = case
     grad = data.draw(arrays(index.shape, kinds=EXACT), label="grad")
     expected = oracle.gather_grad(grad.values, axis, index, shape).astype(grad.dtype)
@@ -188,7 +191,7 @@ def test_gather_grad_adds_back(backend, case, data):
 
 @covers("index_add")
 @given(data=st.data())
-def test_index_add_adds_slices(backend, data):
+def index_add_adds_slices(backend: Backend, data: Any) -> None:
     x = data.draw(arrays(shapes(min_dims=1, max_dims=3, min_side=1), kinds=EXACT), label="x")
     axis = data.draw(st.integers(0, x.values.ndim - 1), label="axis")
     count = data.draw(st.integers(0, 6), label="count")
@@ -201,7 +204,7 @@ def test_index_add_adds_slices(backend, data):
 
 @covers("embedding", "embedding_grad")
 @given(data=st.data())
-def test_embedding_takes_rows_and_adds_them_back(backend, method, data):
+def embedding_takes_rows_and_adds_them_back(backend: Backend, method: str, data: Any) -> None:
     rows, width = data.draw(st.integers(1, 5)), data.draw(st.integers(0, 4))
     index = data.draw(index_arrays(data.draw(shapes(max_dims=3, max_side=4)), rows), label="index")
     if method == "embedding":
@@ -223,8 +226,8 @@ SCATTERS = ("getitem_grad", "gather_grad", "index_add", "embedding_grad")
 
 
 @covers(*SCATTERS)
-@pytest.mark.parametrize("crowd", [1, 3, 1000])
-def test_scatters_of_many_elements_lose_nothing(backend, method, crowd):
+@each("crowd", [1, 3, 1000])
+def scatters_of_many_elements_lose_nothing(backend: Backend, method: str, crowd: Any) -> None:
     """Where threads share a target, an addition that is not atomic would go missing."""
     rng = np.random.Generator(np.random.PCG64(crowd))
     index = rng.integers(0, crowd, 5003)
@@ -246,7 +249,7 @@ def test_scatters_of_many_elements_lose_nothing(backend, method, crowd):
 
 
 @covers("getitem", "gather", "embedding", "concatenate", "pad", "flip", "reshape", "transpose")
-def test_integers_and_booleans_move_too(backend, method):
+def integers_and_booleans_move_too(backend: Backend, method: str) -> None:
     for dtype in (np.bool_, np.int8, np.uint8, np.int64):
         x = (np.arange(12) % 2 if dtype == np.bool_ else np.arange(12)).astype(dtype).reshape(3, 4)
         index = np.array([2, 0, 2])
@@ -265,7 +268,7 @@ def test_integers_and_booleans_move_too(backend, method):
 
 
 @covers("getitem", "reshape", "transpose", "broadcast_to")
-def test_views_where_numpy_has_views(backend, method):
+def views_where_numpy_has_views(backend: Backend, method: str) -> None:
     """Writing to the argument shows in the result: nothing was copied."""
     x = backend.asarray(np.zeros((2, 3), np.float32))
     args = {

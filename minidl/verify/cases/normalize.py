@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import oracle
-from tests.conformance import call, covers
-from tests.running import Approx
-from tests.strategies import FLOATS, Laid, arrays, fill, float_dtypes
-from tests.tolerances import assert_close
+from backends import Backend
+
+from .. import oracle
+from ..conformance import call, covers, each
+from ..running import Approx
+from ..strategies import FLOATS, Laid, arrays, fill, float_dtypes
+from ..tolerances import assert_close
 
 EPS = st.sampled_from((1e-5, 1e-3, 0.5))
 
@@ -49,7 +52,7 @@ class Running:
 
 
 @st.composite
-def layer_norms(draw):
+def layer_norms(draw: Any) -> Any:
     """grad, x (N, D), weight, bias (D,)."""
     rows, columns = draw(st.integers(0, 4)), draw(st.integers(1, 9))
     dtype = draw(float_dtypes)
@@ -58,7 +61,7 @@ def layer_norms(draw):
 
 
 @st.composite
-def batch_norms(draw):
+def batch_norms(draw: Any) -> Any:
     """grad, x (N, C, L), weight, bias (C,), with at least one element in a channel."""
     shape = tuple(draw(st.integers(1, n)) for n in (4, 3, 5))
     dtype = draw(float_dtypes)
@@ -66,7 +69,9 @@ def batch_norms(draw):
     return [draw(arrays(shape, dtype)) for shape in shapes]
 
 
-def check_layer_norm(backend, x: Laid, weight: Laid, bias: Laid, eps: float, expected) -> None:
+def check_layer_norm(
+    backend: Backend, x: Laid, weight: Laid, bias: Laid, eps: float, expected: Any
+) -> None:
     y, mean, _, inv_std = Running(x.values, weight.values, 1).forward(bias.values, eps)
     actual = call(backend, "layer_norm", x, weight, bias, eps)
     for got, want, running in zip(actual, expected, (y, mean, inv_std), strict=True):
@@ -75,7 +80,7 @@ def check_layer_norm(backend, x: Laid, weight: Laid, bias: Laid, eps: float, exp
 
 @covers("layer_norm")
 @given(case=layer_norms(), eps=EPS)
-def test_layer_norm_agrees_with_oracle(backend, case, eps):
+def layer_norm_agrees_with_oracle(backend: Backend, case: Any, eps: Any) -> None:
     _, x, weight, bias = case
     expected = oracle.layer_norm(x.values, weight.values, bias.values, eps)
     check_layer_norm(backend, x, weight, bias, eps, expected)
@@ -83,7 +88,7 @@ def test_layer_norm_agrees_with_oracle(backend, case, eps):
 
 @covers("layer_norm_grad")
 @given(case=layer_norms(), eps=EPS)
-def test_layer_norm_grad_agrees_with_oracle(backend, case, eps):
+def layer_norm_grad_agrees_with_oracle(backend: Backend, case: Any, eps: Any) -> None:
     """mean and inv_std are given, so they carry no error of their own here."""
     grad, x, weight, bias = case
     _, mean, inv_std = oracle.layer_norm(x.values, weight.values, bias.values, eps)
@@ -96,7 +101,9 @@ def test_layer_norm_grad_agrees_with_oracle(backend, case, eps):
         assert_close(got, want, bound.bound, x.dtype)
 
 
-def check_batch_norm(backend, x: Laid, weight: Laid, bias: Laid, eps: float, expected) -> None:
+def check_batch_norm(
+    backend: Backend, x: Laid, weight: Laid, bias: Laid, eps: float, expected: Any
+) -> None:
     y, mean, var, _ = Running(x.values, weight.values, 1).forward(bias.values, eps)
     bounds = y.bound, mean.bound.reshape(-1), var.bound.reshape(-1)
     actual = call(backend, "batch_norm", x, weight, bias, eps)
@@ -106,7 +113,7 @@ def check_batch_norm(backend, x: Laid, weight: Laid, bias: Laid, eps: float, exp
 
 @covers("batch_norm")
 @given(case=batch_norms(), eps=EPS)
-def test_batch_norm_agrees_with_oracle(backend, case, eps):
+def batch_norm_agrees_with_oracle(backend: Backend, case: Any, eps: Any) -> None:
     _, x, weight, bias = case
     expected = oracle.batch_norm(x.values, weight.values, bias.values, eps)
     check_batch_norm(backend, x, weight, bias, eps, expected)
@@ -114,7 +121,7 @@ def test_batch_norm_agrees_with_oracle(backend, case, eps):
 
 @covers("batch_norm_grad")
 @given(case=batch_norms(), eps=EPS)
-def test_batch_norm_grad_agrees_with_oracle(backend, case, eps):
+def batch_norm_grad_agrees_with_oracle(backend: Backend, case: Any, eps: Any) -> None:
     grad, x, weight, bias = case
     _, mean, var = oracle.batch_norm(x.values, weight.values, bias.values, eps)
     mean, var = mean.astype(x.dtype), var.astype(x.dtype)
@@ -132,8 +139,8 @@ CHANNELS = ((64, 6, 196), (3, 129, 17), (257, 5, 1), (1, 2, 10007))
 
 
 @covers("layer_norm", "layer_norm_grad")
-@pytest.mark.parametrize("shape", ROWS, ids=str)
-def test_layer_norm_of_many_elements(backend, method, shape):
+@each("shape", ROWS)
+def layer_norm_of_many_elements(backend: Backend, method: str, shape: Any) -> None:
     """The float64 values of the running analysis stand in for the loops; 1e-5 is the usual eps."""
     for dtype in FLOATS:
         x, grad = (fill(shape, dtype, kind, 1) for kind in ("offset", "normal"))
@@ -150,8 +157,8 @@ def test_layer_norm_of_many_elements(backend, method, shape):
 
 
 @covers("batch_norm", "batch_norm_grad")
-@pytest.mark.parametrize("shape", CHANNELS, ids=str)
-def test_batch_norm_of_many_elements(backend, method, shape):
+@each("shape", CHANNELS)
+def batch_norm_of_many_elements(backend: Backend, method: str, shape: Any) -> None:
     for dtype in FLOATS:
         x, grad = (fill(shape, dtype, kind, 1) for kind in ("offset", "normal"))
         weight, bias = (fill(shape[1:2], dtype, "normal", seed) for seed in (2, 3))
@@ -169,7 +176,7 @@ def test_batch_norm_of_many_elements(backend, method, shape):
 
 
 @covers("layer_norm", "batch_norm")
-def test_nan_stays_in_its_own_row_or_channel(backend, method):
+def nan_stays_in_its_own_row_or_channel(backend: Backend, method: str) -> None:
     for dtype in FLOATS:
         x = np.arange(24).astype(dtype).reshape((4, 6) if method == "layer_norm" else (2, 4, 3))
         x.reshape(-1)[7] = np.nan  # row 1, or channel 2

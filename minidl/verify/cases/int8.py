@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import oracle
-from tests.conformance import call, covers
-from tests.strategies import (
+from backends import Backend
+
+from .. import oracle
+from ..conformance import call, covers, each
+from ..strategies import (
     FLOATS,
     LAYOUTS,
     Laid,
@@ -24,13 +26,13 @@ from tests.strategies import (
     seeds,
     shapes,
 )
-from tests.tolerances import assert_same
+from ..tolerances import assert_same
 
 RANGES = ((-128, 127, np.int8), (-127, 127, np.int8), (0, 255, np.uint8), (-8, 7, np.int8))
 
 
 @st.composite
-def scaled(draw, x_shape, dtype, low, high):
+def scaled(draw: Any, x_shape: Any, dtype: Any, low: Any, high: Any) -> Any:
     """scale and zero point: one for all, or one for each slice along an axis."""
     shape = [1] * len(x_shape)
     if x_shape and draw(st.booleans()):
@@ -45,7 +47,7 @@ def scaled(draw, x_shape, dtype, low, high):
 
 
 @st.composite
-def quantizations(draw):
+def quantizations(draw: Any) -> Any:
     low, high, integer = draw(st.sampled_from(RANGES))
     dtype = draw(float_dtypes)
     x = draw(arrays(dtype=dtype, kinds=("eighths", "normal", "special", "wide", "bits")))
@@ -54,13 +56,13 @@ def quantizations(draw):
 
 @covers("quantize")
 @given(case=quantizations())
-def test_quantize_is_exact(backend, case):
+def quantize_is_exact(backend: Backend, case: Any) -> None:
     x, *rest = case
     assert_same(call(backend, "quantize", x, *rest), oracle.quantize(x.values, *rest))
 
 
 @covers("quantize")
-def test_half_goes_to_even_and_nan_to_the_zero_point(backend):
+def half_goes_to_even_and_nan_to_the_zero_point(backend: Backend) -> None:
     for dtype in FLOATS:
         x = np.array([0.5, 1.5, 2.5, -0.5, -1.5, np.nan, np.inf, -np.inf, 1e30], dtype)
         expected = np.array([3, 5, 5, 3, 1, 3, 127, -128, 127], np.int8)
@@ -70,7 +72,7 @@ def test_half_goes_to_even_and_nan_to_the_zero_point(backend):
 
 
 @covers("quantize")
-def test_quantize_divides_and_does_not_multiply_by_the_inverse(backend):
+def quantize_divides_and_does_not_multiply_by_the_inverse(backend: Backend) -> None:
     """x / 0.1 and x * (1 / 0.1) differ in the last bit for some x, and then in the result."""
     scale = np.float32(0.1)
     x = (np.arange(-1270, 1270, 10, dtype=np.float32) + 5) * np.float32(0.01)
@@ -83,7 +85,7 @@ def test_quantize_divides_and_does_not_multiply_by_the_inverse(backend):
 
 
 @covers("quantize", "dequantize")
-def test_quantization_of_many_elements(backend, reference, method):
+def quantization_of_many_elements(backend: Backend, reference: Backend, method: str) -> None:
     x = call(reference, "normal", 1, 0, (64, 3, 19, 23), np.dtype(np.float32))
     for shape in ((), (1, 3, 1, 1), (64, 1, 1, 1)):
         scale = np.asarray(0.01 + call(reference, "uniform", 2, 0, shape, np.dtype(np.float32)))
@@ -99,7 +101,7 @@ def test_quantization_of_many_elements(backend, reference, method):
 
 @covers("dequantize")
 @given(data=st.data())
-def test_dequantize_is_exact(backend, data):
+def dequantize_is_exact(backend: Backend, data: Any) -> None:
     low, high, integer = data.draw(st.sampled_from(RANGES))
     shape = data.draw(shapes(max_dims=3))
     values = data.draw(integers_like(shape, integer))
@@ -111,7 +113,7 @@ def test_dequantize_is_exact(backend, data):
 
 
 @st.composite
-def integer_matrices(draw):
+def integer_matrices(draw: Any) -> Any:
     rows, inner, columns = (
         draw(st.integers(0, 5)),
         draw(st.integers(0, 40)),
@@ -126,7 +128,7 @@ def integer_matrices(draw):
 
 @covers("int8_matmul")
 @given(case=integer_matrices())
-def test_int8_matmul_is_exact(backend, case):
+def int8_matmul_is_exact(backend: Backend, case: Any) -> None:
     a, b = case
     expected = oracle.integer_matmul(a.values, b.values)
     assert_same(call(backend, "int8_matmul", a, b), expected)
@@ -137,8 +139,8 @@ DEPTHS = (517, 518, 519, 1024, 1025, 1040, 1041, 4099, 70_001)
 
 
 @covers("int8_matmul")
-@pytest.mark.parametrize("depth", DEPTHS)
-def test_deep_products_of_extreme_values(backend, depth):
+@each("depth", DEPTHS)
+def deep_products_of_extreme_values(backend: Backend, depth: Any) -> None:
     for first, dtype in ((255, np.uint8), (127, np.int8), (-128, np.int8)):
         a = np.full((3, depth), first, dtype)
         a[1, ::2], a[2, -1] = 1, 3  # an odd sum, so that no rounding is harmless
@@ -155,8 +157,8 @@ SIZES = ((1, 64, 16), (1, 65, 17), (5, 63, 33), (33, 100, 15), (70, 257, 130), (
 
 
 @covers("int8_matmul")
-@pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_int8_matrices_as_networks_have_them(backend, sizes):
+@each("sizes", SIZES)
+def int8_matrices_as_networks_have_them(backend: Backend, sizes: Any) -> None:
     rows, inner, columns = sizes
     rng = np.random.Generator(np.random.PCG64(5))
     for dtype, layout in itertools.product((np.int8, np.uint8), LAYOUTS[:5]):
@@ -169,7 +171,7 @@ def test_int8_matrices_as_networks_have_them(backend, sizes):
 
 @covers("int8_conv2d")
 @given(case=int8_convolutions())
-def test_int8_conv_is_exact(backend, case):
+def int8_conv_is_exact(backend: Backend, case: Any) -> None:
     conv, value = case
     expected = oracle.int8_conv2d(conv.x.values, conv.weight.values, value, *conv.options)
     actual = call(backend, "int8_conv2d", conv.x, conv.weight, value, *conv.options)
@@ -186,8 +188,8 @@ LAYERS = (
 
 
 @covers("int8_conv2d")
-@pytest.mark.parametrize("numbers", LAYERS, ids=str)
-def test_int8_layers_as_networks_have_them(backend, numbers):
+@each("numbers", LAYERS)
+def int8_layers_as_networks_have_them(backend: Backend, numbers: Any) -> None:
     n, c, o, side, k, s, p, d, groups = numbers
     rng = np.random.Generator(np.random.PCG64(6))
     weight = rng.integers(-128, 127, (o, c // groups, k, k), np.int8, endpoint=True)

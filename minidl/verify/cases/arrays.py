@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given
 
-from tests.conformance import call, call_in_place, covers
-from tests.strategies import FLOATS, Laid, arrays, float_dtypes, special_values
-from tests.tolerances import assert_same
+from backends import Backend
+
+from ..conformance import call, call_in_place, covers, each
+from ..strategies import FLOATS, Laid, arrays, float_dtypes, special_values
+from ..tolerances import assert_same
 
 ALL_VALUES = ("normal", "special", "wide", "bits")
 DTYPES = (np.bool_, np.int8, np.uint8, np.int32, np.int64, np.float32, np.float64)
@@ -18,7 +20,7 @@ DTYPES = (np.bool_, np.int8, np.uint8, np.int32, np.int64, np.float32, np.float6
 
 @covers("asarray", "to_numpy", "is_array")
 @given(x=arrays(kinds=ALL_VALUES))
-def test_a_round_trip_keeps_every_bit(backend, x):
+def a_round_trip_keeps_every_bit(backend: Backend, x: Any) -> None:
     native = backend.asarray(x.values)
     assert backend.is_array(native)
     host = backend.to_numpy(native)
@@ -27,8 +29,8 @@ def test_a_round_trip_keeps_every_bit(backend, x):
 
 
 @covers("asarray")
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_asarray_takes_scalars_and_nested_lists(backend, dtype):
+@each("dtype", DTYPES)
+def asarray_takes_scalars_and_nested_lists(backend: Backend, dtype: Any) -> None:
     for source in (1, [], [0, 1], [[1, 0], [0, 1]], np.arange(2)):
         native = backend.asarray(source, np.dtype(dtype))
         assert backend.is_array(native)
@@ -36,20 +38,20 @@ def test_asarray_takes_scalars_and_nested_lists(backend, dtype):
 
 
 @covers("asarray")
-def test_asarray_of_a_native_array_is_free_unless_the_dtype_changes(backend):
+def asarray_of_a_native_array_is_free_unless_the_dtype_changes(backend: Backend) -> None:
     native = backend.asarray(np.float32([1, 2, 3]))
     assert backend.asarray(native) is native
     assert_same(backend.to_numpy(backend.asarray(native, np.dtype(np.int32))), np.int32([1, 2, 3]))
 
 
 @covers("is_array")
-def test_only_native_arrays_are_arrays(backend):
+def only_native_arrays_are_arrays(backend: Backend) -> None:
     for other in (1.0, [1.0], None, "array", object()):
         assert not backend.is_array(other)
 
 
 @covers("synchronize", "describe")
-def test_description_is_text_and_waiting_ends(backend):
+def description_is_text_and_waiting_ends(backend: Backend) -> None:
     described = backend.describe()
     assert described
     assert all(isinstance(k, str) and isinstance(v, str) and v for k, v in described.items())
@@ -57,8 +59,8 @@ def test_description_is_text_and_waiting_ends(backend):
 
 
 @covers("full")
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_full_repeats_one_value(backend, dtype):
+@each("dtype", DTYPES)
+def full_repeats_one_value(backend: Backend, dtype: Any) -> None:
     for shape, value in (((), 1), ((0, 3), 0), ((2, 1, 3), 1), ((70001,), 1)):
         assert_same(
             call(backend, "full", shape, value, np.dtype(dtype)), np.full(shape, value, dtype)
@@ -66,7 +68,7 @@ def test_full_repeats_one_value(backend, dtype):
 
 
 @covers("full")
-def test_full_of_nan_and_infinity(backend):
+def full_of_nan_and_infinity(backend: Backend) -> None:
     for dtype in FLOATS:
         for value in (math.nan, math.inf, -0.0, 0.1):
             expected = np.full((3,), value, dtype)
@@ -75,22 +77,22 @@ def test_full_of_nan_and_infinity(backend):
 
 @covers("copy")
 @given(x=arrays(kinds=ALL_VALUES))
-def test_copy_is_new_and_contiguous(backend, x):
+def copy_is_new_and_contiguous(backend: Backend, x: Any) -> None:
     assert_same(call(backend, "copy", x), x.values)
     assert backend.copy(x.on(backend)).flags.c_contiguous
 
 
 @covers("astype")
 @given(x=arrays(kinds=ALL_VALUES), dtype=float_dtypes)
-def test_astype_rounds_and_is_new(backend, x, dtype):
+def astype_rounds_and_is_new(backend: Backend, x: Any, dtype: Any) -> None:
     with np.errstate(over="ignore"):
         expected = x.values.astype(dtype)
     assert_same(call(backend, "astype", x, np.dtype(dtype)), expected)
 
 
 @covers("astype")
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_astype_between_kinds_of_numbers(backend, dtype):
+@each("dtype", DTYPES)
+def astype_between_kinds_of_numbers(backend: Backend, dtype: Any) -> None:
     floats = np.array([[-2.5, -0.5, 0.0], [0.5, 1.5, 100.75]])
     if np.dtype(dtype) == np.uint8:
         floats = np.abs(floats)  # a negative float has no value in an unsigned integer
@@ -100,7 +102,7 @@ def test_astype_between_kinds_of_numbers(backend, dtype):
 
 @covers("copyto")
 @given(target=arrays(), source=arrays(kinds=ALL_VALUES))
-def test_copyto_broadcasts_and_converts(backend, target, source):
+def copyto_broadcasts_and_converts(backend: Backend, target: Any, source: Any) -> None:
     """Into a contiguous target; the source may be a smaller array of another dtype and layout."""
     with np.errstate(over="ignore"):
         expected = np.full((2, *source.shape), source.values, target.dtype)
@@ -110,7 +112,7 @@ def test_copyto_broadcasts_and_converts(backend, target, source):
 
 
 @covers("copyto")
-def test_copyto_writes_through_a_view(backend):
+def copyto_writes_through_a_view(backend: Backend) -> None:
     for layout in ("fortran", "reversed", "strided", "offset"):
         target = Laid(np.zeros((3, 4), np.float32), layout)
         source = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -120,7 +122,7 @@ def test_copyto_writes_through_a_view(backend):
 
 @covers("bounds")
 @given(x=arrays(kinds=("integers", *ALL_VALUES)))
-def test_bounds_are_the_extremes_or_nan(backend, x):
+def bounds_are_the_extremes_or_nan(backend: Backend, x: Any) -> None:
     if not x.values.size:
         return
     low, high = backend.bounds(x.on(backend))
@@ -135,7 +137,7 @@ def test_bounds_are_the_extremes_or_nan(backend, x):
 
 
 @covers("bounds")
-def test_bounds_of_many_elements(backend):
+def bounds_of_many_elements(backend: Backend) -> None:
     """The extremes, or a NaN, may sit anywhere, the last element included."""
     for dtype in (np.float32, np.float64, np.int8, np.int64):
         for position in (0, 1, 35000, 70000):
@@ -151,13 +153,13 @@ def test_bounds_of_many_elements(backend):
 
 @covers("all_finite")
 @given(x=arrays(kinds=("integers", *ALL_VALUES)))
-def test_all_finite_finds_any_nan_or_infinity(backend, x):
+def all_finite_finds_any_nan_or_infinity(backend: Backend, x: Any) -> None:
     answer = backend.all_finite(x.on(backend))
     assert answer is all(math.isfinite(v) for v in x.values.ravel().tolist())
 
 
 @covers("all_finite")
-def test_all_finite_on_many_elements(backend):
+def all_finite_on_many_elements(backend: Backend) -> None:
     for dtype in FLOATS:
         largest = np.full(70001, np.finfo(dtype).max, dtype)
         assert backend.all_finite(backend.asarray(largest)) is True

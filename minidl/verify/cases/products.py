@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import oracle
-from tests.conformance import call, covers
-from tests.strategies import BOUNDED, EXACT, FLOATS, LAYOUTS, Laid, arrays, fill, float_dtypes
-from tests.tolerances import assert_close, assert_same, sum_bound
+from backends import Backend
+
+from .. import oracle
+from ..conformance import call, covers, each
+from ..strategies import BOUNDED, EXACT, FLOATS, LAYOUTS, Laid, arrays, fill, float_dtypes
+from ..tolerances import assert_close, assert_same, sum_bound
 
 
 @st.composite
-def products(draw, kinds):
+def products(draw: Any, kinds: Any) -> Any:
     """a (..., M, K) and b (..., K, N) whose leading axes broadcast; K and the others may be 0."""
     side = st.integers(0, 6)
     rows, inner, columns = draw(side), draw(side), draw(side)
@@ -32,7 +34,7 @@ def products(draw, kinds):
 
 @covers("matmul")
 @given(case=products(EXACT))
-def test_matmul_is_exact_on_exact_values(backend, case):
+def matmul_is_exact_on_exact_values(backend: Backend, case: Any) -> None:
     a, b = case
     expected = oracle.matmul(a.values, b.values).astype(a.dtype)
     assert_same(call(backend, "matmul", a, b), expected, signed_zero=False)
@@ -40,7 +42,7 @@ def test_matmul_is_exact_on_exact_values(backend, case):
 
 @covers("matmul")
 @given(case=products(BOUNDED))
-def test_matmul_agrees_with_oracle(backend, case):
+def matmul_agrees_with_oracle(backend: Backend, case: Any) -> None:
     a, b = case
     magnitudes = oracle.matmul(np.abs(a.values), np.abs(b.values))
     bound = sum_bound(magnitudes, a.shape[-1], a.dtype)
@@ -52,8 +54,8 @@ SIZES = ((1, 300, 1), (17, 33, 65), (128, 784, 10), (257, 129, 31), (2, 2000, 3)
 
 
 @covers("matmul", "linear")
-@pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_matrices_as_networks_have_them(backend, method, sizes):
+@each("sizes", SIZES)
+def matrices_as_networks_have_them(backend: Backend, method: str, sizes: Any) -> None:
     rows, inner, columns = sizes
     for dtype, layout in itertools.product(FLOATS, LAYOUTS[:5]):
         x = Laid(fill((rows, inner), dtype, "integers", 1), layout)
@@ -69,7 +71,7 @@ def test_matrices_as_networks_have_them(backend, method, sizes):
 
 
 @covers("matmul")
-def test_batched_matrices_as_attention_has_them(backend):
+def batched_matrices_as_attention_has_them(backend: Backend) -> None:
     for dtype in FLOATS:
         q = fill((2, 4, 33, 16), dtype, "integers", 4)
         k = fill((2, 4, 47, 16), dtype, "integers", 5)
@@ -79,7 +81,7 @@ def test_batched_matrices_as_attention_has_them(backend):
 
 
 @covers("matmul", "linear")
-def test_nan_reaches_exactly_its_row(backend, method):
+def nan_reaches_exactly_its_row(backend: Backend, method: str) -> None:
     """Zero times NaN is NaN: no product may be skipped because the other factor is 0."""
     for dtype in FLOATS:
         x = np.zeros((3, 4), dtype)
@@ -92,7 +94,7 @@ def test_nan_reaches_exactly_its_row(backend, method):
 
 
 @st.composite
-def linears(draw, kinds):
+def linears(draw: Any, kinds: Any) -> Any:
     rows, inner, columns = (draw(st.integers(0, 7)) for _ in range(3))
     dtype = draw(float_dtypes)
     return (
@@ -108,7 +110,7 @@ def host(bias: Laid | None, function=lambda b: b) -> np.ndarray | None:
 
 @covers("linear")
 @given(case=linears(EXACT))
-def test_linear_is_exact_on_exact_values(backend, case):
+def linear_is_exact_on_exact_values(backend: Backend, case: Any) -> None:
     x, weight, bias = case
     expected = oracle.linear(x.values, weight.values, host(bias)).astype(x.dtype)
     assert_same(call(backend, "linear", *case), expected, signed_zero=False)
@@ -116,7 +118,7 @@ def test_linear_is_exact_on_exact_values(backend, case):
 
 @covers("linear")
 @given(case=linears(BOUNDED))
-def test_linear_agrees_with_oracle(backend, case):
+def linear_agrees_with_oracle(backend: Backend, case: Any) -> None:
     x, weight, bias = case
     magnitudes = oracle.linear(np.abs(x.values), np.abs(weight.values), host(bias, np.abs))
     bound = sum_bound(magnitudes, x.shape[1] + 1, x.dtype)
@@ -131,7 +133,7 @@ SUBSCRIPTS = (
 
 
 @st.composite
-def einsums(draw, kinds):
+def einsums(draw: Any, kinds: Any) -> Any:
     subscripts = draw(st.sampled_from(SUBSCRIPTS))
     terms = subscripts.split("->")[0].split(",")
     size = {c: draw(st.integers(0, 3)) for c in sorted(set("".join(terms)))}
@@ -142,7 +144,7 @@ def einsums(draw, kinds):
 
 @covers("einsum")
 @given(case=einsums(EXACT))
-def test_einsum_is_exact_on_exact_values(backend, case):
+def einsum_is_exact_on_exact_values(backend: Backend, case: Any) -> None:
     subscripts, _, operands = case
     expected = oracle.einsum(subscripts, *(x.values for x in operands))
     actual = call(backend, "einsum", subscripts, *operands)
@@ -151,7 +153,7 @@ def test_einsum_is_exact_on_exact_values(backend, case):
 
 @covers("einsum")
 @given(case=einsums(BOUNDED))
-def test_einsum_agrees_with_oracle(backend, case):
+def einsum_agrees_with_oracle(backend: Backend, case: Any) -> None:
     subscripts, size, operands = case
     dtype = operands[0].dtype
     magnitudes = oracle.einsum(subscripts, *(np.abs(x.values) for x in operands))

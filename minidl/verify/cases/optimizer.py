@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import oracle
-from tests.conformance import call_in_place, covers
-from tests.running import Approx
-from tests.strategies import FLOATS, Laid, fill, float_dtypes, seeds
-from tests.tolerances import assert_close
+from backends import Backend
+
+from .. import oracle
+from ..conformance import call_in_place, covers
+from ..running import Approx
+from ..strategies import FLOATS, Laid, fill, float_dtypes, seeds
+from ..tolerances import assert_close
 
 OFF_OR_ON = st.sampled_from((0.0, 0.01))
 
 
 @st.composite
-def states(draw):
+def states(draw: Any) -> Any:
     """param, grad and two states, the second not negative; flat, or slices of a buffer."""
     n, dtype, seed = draw(st.integers(0, 33)), draw(float_dtypes), draw(seeds)
     layout = draw(st.sampled_from(("contiguous", "offset")))
@@ -28,11 +32,21 @@ def random_state(n: int, dtype: type, seed: int) -> list[np.ndarray]:
     return [param, grad, mean, fill((n,), dtype, "normal", seed + 3) ** 2]
 
 
-def lifted(arrays) -> list[Approx | None]:
+def lifted(arrays: Any) -> list[Approx | None]:
     return [None if a is None else Approx(a.values, a.dtype) for a in arrays]
 
 
-def running_sgd(p, g, v, lr, momentum, dampening, weight_decay, nesterov, first):
+def running_sgd(
+    p: Any,
+    g: Any,
+    v: Any,
+    lr: Any,
+    momentum: Any,
+    dampening: Any,
+    weight_decay: Any,
+    nesterov: Any,
+    first: Any,
+) -> Any:
     g = g + p * weight_decay
     if v is None:
         return [p - g * lr]
@@ -40,7 +54,9 @@ def running_sgd(p, g, v, lr, momentum, dampening, weight_decay, nesterov, first)
     return [p - (g + v * momentum if nesterov else v) * lr, v]
 
 
-def running_rmsprop(p, g, s, v, lr, alpha, eps, weight_decay, momentum):
+def running_rmsprop(
+    p: Any, g: Any, s: Any, v: Any, lr: Any, alpha: Any, eps: Any, weight_decay: Any, momentum: Any
+) -> Any:
     g = g + p * weight_decay
     s = s * alpha + g * g * (1 - alpha)
     step = g / (s.sqrt() + eps)
@@ -50,13 +66,25 @@ def running_rmsprop(p, g, s, v, lr, alpha, eps, weight_decay, momentum):
     return [p - v * lr, s, v]
 
 
-def running_adagrad(p, g, s, lr, eps, weight_decay):
+def running_adagrad(p: Any, g: Any, s: Any, lr: Any, eps: Any, weight_decay: Any) -> Any:
     g = g + p * weight_decay
     s = s + g * g
     return [p - g * lr / (s.sqrt() + eps), s]
 
 
-def running_adam(p, g, m, s, step, lr, beta1, beta2, eps, weight_decay, decoupled):
+def running_adam(
+    p: Any,
+    g: Any,
+    m: Any,
+    s: Any,
+    step: Any,
+    lr: Any,
+    beta1: Any,
+    beta2: Any,
+    eps: Any,
+    weight_decay: Any,
+    decoupled: Any,
+) -> Any:
     if decoupled:
         p = p - p * (lr * weight_decay)
     else:
@@ -75,7 +103,9 @@ RUNNING = {
 }
 
 
-def check(backend, method: str, arrays: list, options: tuple, changes: tuple[int, ...]) -> None:
+def check(
+    backend: Backend, method: str, arrays: list, options: tuple, changes: tuple[int, ...]
+) -> None:
     """What the step leaves in `changes` against the oracle; everything else must stay as it was."""
     host = [None if a is None else a.values for a in arrays]
     expected = getattr(oracle, method)(*host, *options)
@@ -94,7 +124,15 @@ def check(backend, method: str, arrays: list, options: tuple, changes: tuple[int
     nesterov=st.booleans(),
     first=st.booleans(),
 )
-def test_sgd(backend, state, with_velocity, dampening, weight_decay, nesterov, first):
+def sgd(
+    backend: Backend,
+    state: Any,
+    with_velocity: Any,
+    dampening: Any,
+    weight_decay: Any,
+    nesterov: Any,
+    first: Any,
+) -> None:
     param, grad, velocity, _ = state
     velocity = velocity if with_velocity else None
     momentum = 0.9 if with_velocity else 0.0
@@ -105,7 +143,7 @@ def test_sgd(backend, state, with_velocity, dampening, weight_decay, nesterov, f
 
 @covers("rmsprop_step")
 @given(state=states(), with_velocity=st.booleans(), weight_decay=OFF_OR_ON)
-def test_rmsprop(backend, state, with_velocity, weight_decay):
+def rmsprop(backend: Backend, state: Any, with_velocity: Any, weight_decay: Any) -> None:
     param, grad, velocity, square = state
     velocity = velocity if with_velocity else None
     options = (0.01, 0.99, 1e-3, weight_decay, 0.9 if with_velocity else 0.0)
@@ -115,7 +153,7 @@ def test_rmsprop(backend, state, with_velocity, weight_decay):
 
 @covers("adagrad_step")
 @given(state=states(), weight_decay=OFF_OR_ON)
-def test_adagrad(backend, state, weight_decay):
+def adagrad(backend: Backend, state: Any, weight_decay: Any) -> None:
     param, grad, _, square = state
     check(backend, "adagrad_step", [param, grad, square], (0.05, 1e-3, weight_decay), (0, 2))
 
@@ -128,13 +166,15 @@ def test_adagrad(backend, state, weight_decay):
     weight_decay=OFF_OR_ON,
     decoupled=st.booleans(),
 )
-def test_adam(backend, state, step, eps, weight_decay, decoupled):
+def adam(
+    backend: Backend, state: Any, step: Any, eps: Any, weight_decay: Any, decoupled: Any
+) -> None:
     options = (step, 1e-3, 0.9, 0.999, eps, weight_decay, decoupled)
     check(backend, "adam_step", state, options, (0, 2, 3))
 
 
 @covers("adam_step")
-def test_adam_does_not_move_without_a_gradient(backend):
+def adam_does_not_move_without_a_gradient(backend: Backend) -> None:
     """0 / (sqrt(0) + eps) is 0, not NaN, also where the second moment is 0."""
     for dtype in FLOATS:
         param, *rest = (Laid(np.full(5, v, dtype)) for v in (1.5, 0, 0, 0))
@@ -145,7 +185,7 @@ def test_adam_does_not_move_without_a_gradient(backend):
 
 
 @covers(*RUNNING)
-def test_many_parameters(backend, method):
+def many_parameters(backend: Backend, method: str) -> None:
     """Enough for several threads, with a remainder."""
     options = {
         "sgd_step": (0.1, 0.9, 0.0, 0.01, True, False),
@@ -165,7 +205,7 @@ def test_many_parameters(backend, method):
 
 
 @covers(*RUNNING)
-def test_a_nan_gradient_shows_in_its_own_parameter(backend, method):
+def a_nan_gradient_shows_in_its_own_parameter(backend: Backend, method: str) -> None:
     for dtype in FLOATS:
         param, grad, mean, square = random_state(5, dtype, 2)
         grad[3] = np.nan

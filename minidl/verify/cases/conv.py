@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import oracle
-from tests.conformance import call, covers
-from tests.strategies import BOUNDED, EXACT, FLOATS, Convolution, Laid, convolutions, fill
-from tests.tolerances import assert_close, assert_same, sum_bound
+from backends import Backend
+
+from .. import oracle
+from ..conformance import call, covers, each
+from ..strategies import BOUNDED, EXACT, FLOATS, Convolution, Laid, convolutions, fill
+from ..tolerances import assert_close, assert_same, sum_bound
 
 
-def run(method: str, case: Convolution, backend=None, absolute: bool = False) -> np.ndarray:
+def run(method: str, case: Convolution, backend: Any = None, absolute: bool = False) -> np.ndarray:
     """One of the three convolutions of a case: on a backend, or by the oracle (of magnitudes)."""
     x, weight, bias, grad = case.x, case.weight, case.bias, case.grad
     args = {
@@ -46,14 +49,14 @@ METHODS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
 
 @covers(*METHODS)
 @given(case=convolutions(kinds=EXACT))
-def test_convolution_is_exact_on_exact_values(backend, method, case):
+def convolution_is_exact_on_exact_values(backend: Backend, method: str, case: Any) -> None:
     expected = run(method, case).astype(case.x.dtype)
     assert_same(run(method, case, backend), expected, signed_zero=False)
 
 
 @covers(*METHODS)
 @given(case=convolutions(kinds=("normal", "offset")))
-def test_convolution_agrees_with_oracle(backend, method, case):
+def convolution_agrees_with_oracle(backend: Backend, method: str, case: Any) -> None:
     dtype = case.x.dtype
     bound = sum_bound(run(method, case, absolute=True), terms(method, case), dtype)
     assert_close(run(method, case, backend), run(method, case), bound, dtype)
@@ -95,8 +98,8 @@ def _patches(case: Convolution) -> np.ndarray:
 
 
 @covers(*METHODS)
-@pytest.mark.parametrize("numbers", LAYERS, ids=str)
-def test_layers_as_networks_have_them(backend, method, numbers):
+@each("numbers", LAYERS)
+def layers_as_networks_have_them(backend: Backend, method: str, numbers: Any) -> None:
     """The gradients are checked through <grad, conv(x, w)> = <input_grad, x> = <weight_grad, w>."""
     for dtype in FLOATS:
         case = layer(numbers, dtype)
@@ -119,13 +122,13 @@ def test_layers_as_networks_have_them(backend, method, numbers):
 
 @covers("im2col")
 @given(case=convolutions(kinds=BOUNDED), value=st.sampled_from((0, -1.5, float("-inf"))))
-def test_im2col_moves_every_bit(backend, case, value):
+def im2col_moves_every_bit(backend: Backend, case: Any, value: Any) -> None:
     expected = oracle.im2col(case.x.values, *case.window, value)
     assert_same(call(backend, "im2col", case.x, *case.window, value), expected)
 
 
 @covers("im2col")
-def test_im2col_of_integers(backend):
+def im2col_of_integers(backend: Backend) -> None:
     x = np.arange(-16, 16, dtype=np.int8).reshape(1, 2, 4, 4)
     window = ((3, 2), (1, 2), (1, 1), (1, 1))
     expected = oracle.im2col(x, *window, -7)
@@ -134,7 +137,7 @@ def test_im2col_of_integers(backend):
 
 @covers("col2im")
 @given(case=convolutions(kinds=EXACT))
-def test_col2im_adds_every_tap_back(backend, case):
+def col2im_adds_every_tap_back(backend: Backend, case: Any) -> None:
     kernel, stride, padding, dilation = case.window
     shape = oracle.im2col(case.x.values, *case.window, 0).shape
     cols = fill(shape, case.x.dtype.type, "eighths", 11)
@@ -144,7 +147,7 @@ def test_col2im_adds_every_tap_back(backend, case):
 
 
 @covers("conv2d")
-def test_nan_and_infinity_reach_exactly_the_windows_they_are_in(backend):
+def nan_and_infinity_reach_exactly_the_windows_they_are_in(backend: Backend) -> None:
     x = np.ones((1, 1, 5, 5), np.float32)
     x[0, 0, 0, 0], x[0, 0, 4, 4] = np.nan, np.inf
     weight = np.full((1, 1, 2, 2), 0.5, np.float32)

@@ -1,20 +1,25 @@
 """What makes a test a conformance case: `covers` says of which methods, `call` runs one strictly.
 
-A case is a function of a backend (and of `method`, if it covers several in the same way). It needs
-nothing from pytest, so that anything that holds a backend can run the collected CASES.
+A case is a function of a backend, of `method` if it covers several in the same way, of `reference`
+if it compares bits with the NumPy backend, and of whatever `each` lists. It needs nothing from
+pytest: `minidl verify` and the tests run the same collected CASES.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import itertools
-from collections.abc import Callable, Iterator
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
 from backends import Backend
 
+from . import record
 from .strategies import Laid
 
 Case = TypeVar("Case", bound=Callable[..., None])
@@ -49,6 +54,16 @@ def covers(*methods: str) -> Callable[[Case], Case]:
         case.methods = methods  # type: ignore[attr-defined]
         for method in methods:
             CASES.setdefault(method, []).append(case)
+        return case
+
+    return register
+
+
+def each(name: str, values: Iterable[Any]) -> Callable[[Case], Case]:
+    """Run a case once for every value of the parameter `name`; goes below `covers`."""
+
+    def register(case: Case) -> Case:
+        case.axes = [*getattr(case, "axes", ()), (name, list(values))]  # type: ignore[attr-defined]
         return case
 
     return register
@@ -90,6 +105,7 @@ def call(backend: Backend, method: str, *args: Any, **options: Any) -> Any:
     """
     made: list[tuple[Any, np.ndarray]] = []
     native = [_native(backend, a, made) for a in args]
+    record.called(method, args, options)
     result = getattr(backend, method)(*native, **options)
     host = _host(backend, method, result, made)
     for array, values in made:
@@ -109,6 +125,7 @@ def call_in_place(
         made: list[tuple[Any, np.ndarray]] = []
         natives.append(_native(backend, argument, made))
         records.append(made)
+    record.called(method, args, {})
     assert getattr(backend, method)(*natives) is None, f"{method} works in place: no result"
     for position, made in enumerate(records):
         for array, values in made if position not in changes else ():
@@ -126,12 +143,47 @@ def parameter_sets(case: Callable[..., None]) -> Iterator[dict[str, Any]]:
     >>> for name in case.methods:
     ...     CASES[name].remove(case)
     """
-    axes: list[tuple[str, Any]] = []
+    axes: list[tuple[str, Any]] = list(getattr(case, "axes", ()))
     if "method" in inspect.signature(case).parameters:
-        axes.append(("method", case.methods))  # type: ignore[attr-defined]
-    for mark in getattr(case, "pytestmark", ()):
-        name, values = mark.args
-        axes.append((name, values))
+        axes.insert(0, ("method", case.methods))  # type: ignore[attr-defined]
     names = [name for name, _ in axes]
     for values in itertools.product(*(values for _, values in axes)):
         yield dict(zip(names, values, strict=True))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One case with one set of arguments."""
+
+    case: Callable[..., None]
+    arguments: dict[str, Any]
+
+    def __str__(self) -> str:
+        shown = (v.__name__ if isinstance(v, type) else str(v) for v in self.arguments.values())
+        return "-".join([f"{self.case.__module__.rpartition('.')[2]}.{self.case.__name__}", *shown])
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods of the contract that it is about."""
+        chosen = self.arguments.get("method")
+        return (chosen,) if chosen else self.case.methods  # type: ignore[attr-defined,no-any-return]
+
+    def __call__(self, backend: Backend, reference: Backend) -> None:
+        """Run it. Raises: AssertionError, or whatever the backend raises."""
+        wanted = inspect.signature(self.case).parameters
+        more = {"reference": reference} if "reference" in wanted else {}
+        self.case(backend=backend, **more, **self.arguments)
+
+
+def every_run() -> list[Run]:
+    """All cases of the kit with all their arguments, family by family.
+
+    >>> len(every_run()) > 200
+    True
+    """
+    from . import cases
+
+    for module in pkgutil.iter_modules(cases.__path__, f"{cases.__name__}."):
+        importlib.import_module(module.name)
+    unique = dict.fromkeys(case for covering in CASES.values() for case in covering)
+    return [Run(case, arguments) for case in unique for arguments in parameter_sets(case)]

@@ -3,43 +3,45 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import oracle
-from tests.conformance import call, covers
-from tests.running import Approx
-from tests.strategies import BOUNDED, EXACT, FLOATS, Laid, arrays, axes_of, fill, seeds, shapes
-from tests.tolerances import assert_close, assert_same, sum_bound
+from backends import Backend
+
+from .. import oracle
+from ..conformance import call, covers, each
+from ..running import Approx
+from ..strategies import BOUNDED, EXACT, FLOATS, Laid, arrays, axes_of, fill, seeds, shapes
+from ..tolerances import assert_close, assert_same, sum_bound
 
 ALL_VALUES = ("integers", "normal", "special", "wide", "bits")
 LARGE = ((70001,), (263, 301), (7, 10007), (10007, 7), (5, 67, 211))
 
 
 @st.composite
-def reductions(draw, kinds=BOUNDED, min_side=1):
+def reductions(draw: Any, kinds: Any = BOUNDED, min_side: Any = 1) -> Any:
     """An array, axes to reduce (none of them empty), and keepdims."""
     x = draw(arrays(shapes(min_side=min_side), kinds=kinds))
     return x, draw(axes_of(x.values.ndim)), draw(st.booleans())
 
 
-def terms(x: np.ndarray, axis) -> int:
+def terms(x: np.ndarray, axis: Any) -> int:
     """How many elements one result is made of."""
     axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
     return int(np.prod([x.shape[a] for a in axes], dtype=np.int64))
 
 
-def summed(x: np.ndarray, axis, keepdims: bool) -> np.ndarray:
+def summed(x: np.ndarray, axis: Any, keepdims: bool) -> np.ndarray:
     """Magnitudes added up, for bounds."""
     return np.abs(x.astype(np.float64)).sum(axis=axis, keepdims=keepdims)
 
 
 @covers("sum")
 @given(case=reductions(kinds=EXACT, min_side=0))
-def test_sum_is_exact_on_exact_values(backend, case):
+def sum_is_exact_on_exact_values(backend: Backend, case: Any) -> None:
     x, axis, keepdims = case
     expected = oracle.total(x.values, axis, keepdims).astype(x.dtype)
     assert_same(call(backend, "sum", x, axis, keepdims), expected, signed_zero=False)
@@ -47,7 +49,7 @@ def test_sum_is_exact_on_exact_values(backend, case):
 
 @covers("sum", "mean")
 @given(case=reductions())
-def test_sums_agree_with_oracle(backend, method, case):
+def sums_agree_with_oracle(backend: Backend, method: str, case: Any) -> None:
     x, axis, keepdims = case
     function = oracle.total if method == "sum" else oracle.mean
     n = terms(x.values, axis)
@@ -57,8 +59,8 @@ def test_sums_agree_with_oracle(backend, method, case):
 
 
 @covers("sum", "mean", "var")
-@pytest.mark.parametrize("shape", LARGE, ids=str)
-def test_sums_of_many_elements(backend, method, shape):
+@each("shape", LARGE)
+def sums_of_many_elements(backend: Backend, method: str, shape: Any) -> None:
     """Along every axis of long, wide and deep arrays, in both memory orders."""
     function = {"sum": np.sum, "mean": np.mean, "var": np.var}[method]
     for dtype, layout in itertools.product(FLOATS, ("contiguous", "fortran", "reversed")):
@@ -75,8 +77,8 @@ def test_sums_of_many_elements(backend, method, shape):
 
 
 @covers("sum")
-@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.uint8, np.int32, np.int64])
-def test_integers_add_up_in_int64(backend, dtype):
+@each("dtype", [np.bool_, np.int8, np.uint8, np.int32, np.int64])
+def integers_add_up_in_int64(backend: Backend, dtype: Any) -> None:
     x = np.full((3, 70001), np.iinfo(dtype).max if dtype != np.bool_ else True, dtype)
     if dtype == np.int64:
         x >>= 20  # so that the sum fits
@@ -87,7 +89,7 @@ def test_integers_add_up_in_int64(backend, dtype):
 
 @covers("mean")
 @given(case=reductions(kinds=("constant", "integers")))
-def test_mean_of_a_power_of_two_elements_is_exact(backend, case):
+def mean_of_a_power_of_two_elements_is_exact(backend: Backend, case: Any) -> None:
     x, axis, keepdims = case
     if terms(x.values, axis) in (1, 2, 4, 8, 16):
         whole = Laid(np.round(x.values), x.layout)
@@ -95,7 +97,7 @@ def test_mean_of_a_power_of_two_elements_is_exact(backend, case):
         assert_same(call(backend, "mean", whole, axis, keepdims), expected, signed_zero=False)
 
 
-def running_var(x: np.ndarray, axis, correction: float, keepdims: bool) -> Approx:
+def running_var(x: np.ndarray, axis: Any, correction: float, keepdims: bool) -> Approx:
     """The two-pass formula with its rounding errors."""
     values = Approx(x, x.dtype)
     deviation = values - values.mean(axis)
@@ -104,7 +106,7 @@ def running_var(x: np.ndarray, axis, correction: float, keepdims: bool) -> Appro
 
 @covers("var")
 @given(case=reductions(), correction=st.sampled_from((0, 1, 0.5)))
-def test_var_agrees_with_oracle(backend, case, correction):
+def var_agrees_with_oracle(backend: Backend, case: Any, correction: Any) -> None:
     x, axis, keepdims = case
     if terms(x.values, axis) <= correction:
         return
@@ -115,15 +117,15 @@ def test_var_agrees_with_oracle(backend, case, correction):
 
 @covers("max", "min")
 @given(case=reductions(kinds=ALL_VALUES))
-def test_extremes_agree_with_oracle(backend, method, case):
+def extremes_agree_with_oracle(backend: Backend, method: str, case: Any) -> None:
     x, axis, keepdims = case
     expected = oracle.extreme(x.values, axis, keepdims, method == "max")
     assert_same(call(backend, method, x, axis, keepdims), expected, signed_zero=False)
 
 
 @covers("max", "min", "argmax", "argmin")
-@pytest.mark.parametrize("shape", LARGE, ids=str)
-def test_extremes_of_many_elements(backend, method, shape):
+@each("shape", LARGE)
+def extremes_of_many_elements(backend: Backend, method: str, shape: Any) -> None:
     """With ties, and with NaN in some lines; the first of equals counts."""
     for dtype in (*FLOATS, np.int8, np.int64):
         x = fill(shape, np.float64, "normal", 9)
@@ -137,7 +139,7 @@ def test_extremes_of_many_elements(backend, method, shape):
 
 @covers("argmax", "argmin")
 @given(data=st.data())
-def test_arg_finds_the_first(backend, method, data):
+def arg_finds_the_first(backend: Backend, method: str, data: Any) -> None:
     x = data.draw(arrays(shapes(min_side=1), kinds=("integers", "special", "bits")), label="x")
     ndim = x.values.ndim
     axis = data.draw(st.none() | st.integers(0, ndim - 1) if ndim else st.none(), label="axis")
@@ -146,7 +148,7 @@ def test_arg_finds_the_first(backend, method, data):
 
 
 @st.composite
-def along_one_axis(draw, kinds=BOUNDED, count=1):
+def along_one_axis(draw: Any, kinds: Any = BOUNDED, count: Any = 1) -> Any:
     """Arrays of one shape with at least one axis, and an axis that is not empty."""
     shape = draw(shapes(min_dims=1, min_side=1))
     axis = draw(st.integers(0, len(shape) - 1))
@@ -158,7 +160,7 @@ def along_one_axis(draw, kinds=BOUNDED, count=1):
 
 @covers("cumsum")
 @given(case=along_one_axis())
-def test_cumsum_agrees_with_oracle(backend, case):
+def cumsum_agrees_with_oracle(backend: Backend, case: Any) -> None:
     x, axis = case
     magnitudes = np.cumsum(np.abs(x.values.astype(np.float64)), axis)
     bound = sum_bound(magnitudes, x.shape[axis], x.dtype)
@@ -166,7 +168,7 @@ def test_cumsum_agrees_with_oracle(backend, case):
 
 
 @covers("cumsum")
-def test_cumsum_of_many_elements_is_exact(backend):
+def cumsum_of_many_elements_is_exact(backend: Backend) -> None:
     for dtype in FLOATS:
         x = fill((41, 1009), dtype, "eighths", 2)
         for axis in (0, 1):
@@ -174,7 +176,7 @@ def test_cumsum_of_many_elements_is_exact(backend):
             assert_same(call(backend, "cumsum", x, axis), expected, signed_zero=False)
 
 
-def running_softmax(x: np.ndarray, axis) -> tuple[Approx, Approx, Approx]:
+def running_softmax(x: np.ndarray, axis: Any) -> tuple[Approx, Approx, Approx]:
     """softmax, log_softmax and logsumexp (axis kept) with their rounding errors.
 
     The maximum is one of the elements, so it carries no error.
@@ -189,7 +191,7 @@ def running_softmax(x: np.ndarray, axis) -> tuple[Approx, Approx, Approx]:
 
 @covers("logsumexp")
 @given(case=reductions())
-def test_logsumexp_agrees_with_oracle(backend, case):
+def logsumexp_agrees_with_oracle(backend: Backend, case: Any) -> None:
     x, axis, keepdims = case
     expected = oracle.logsumexp(x.values, axis, keepdims)
     if not x.values.size:
@@ -200,7 +202,7 @@ def test_logsumexp_agrees_with_oracle(backend, case):
 
 @covers("softmax", "log_softmax")
 @given(case=along_one_axis())
-def test_softmax_agrees_with_oracle(backend, method, case):
+def softmax_agrees_with_oracle(backend: Backend, method: str, case: Any) -> None:
     x, axis = case
     expected = getattr(oracle, method)(x.values, axis)
     bound = 0.0
@@ -210,8 +212,8 @@ def test_softmax_agrees_with_oracle(backend, method, case):
 
 
 @covers("softmax", "log_softmax", "logsumexp")
-@pytest.mark.parametrize("shape", LARGE, ids=str)
-def test_softmax_of_many_elements(backend, method, shape):
+@each("shape", LARGE)
+def softmax_of_many_elements(backend: Backend, method: str, shape: Any) -> None:
     position = ("softmax", "log_softmax", "logsumexp").index(method)
     for dtype, layout in itertools.product(FLOATS, ("contiguous", "fortran")):
         x = Laid(fill(shape, dtype, "normal", 6), layout)
@@ -227,7 +229,7 @@ INF = float("inf")
 
 
 @covers("softmax", "log_softmax", "logsumexp")
-def test_softmax_of_large_and_infinite_values(backend, method):
+def softmax_of_large_and_infinite_values(backend: Backend, method: str) -> None:
     """Nothing overflows on the way, -inf has probability 0, and NaN spreads in its own row."""
     rows = [[1e30, 0.0, -1e30], [-1e30, -1e30, -1e30], [-INF, 0.0, 0.0], [np.nan, 0.0, -INF]]
     log2 = np.log(2.0)
@@ -248,7 +250,7 @@ def test_softmax_of_large_and_infinite_values(backend, method):
 
 
 @covers("logsumexp")
-def test_logsumexp_of_infinities_is_infinite(backend):
+def logsumexp_of_infinities_is_infinite(backend: Backend) -> None:
     """log(0) where every term is e^-inf, as a fully masked row has it."""
     for dtype in FLOATS:
         x = np.array([[-INF, -INF], [INF, 0.0], [INF, -INF]], dtype)
@@ -265,7 +267,7 @@ def running_softmax_grad(method: str, grad: np.ndarray, y: np.ndarray, axis: int
 
 @covers("softmax_grad", "log_softmax_grad")
 @given(case=along_one_axis(kinds=("integers", "normal", "constant"), count=2))
-def test_softmax_grads_agree_with_oracle(backend, method, case):
+def softmax_grads_agree_with_oracle(backend: Backend, method: str, case: Any) -> None:
     grad, x, axis = case
     forward = oracle.softmax if method == "softmax_grad" else oracle.log_softmax
     y = Laid(forward(x.values, axis).astype(x.dtype), grad.layout)
@@ -277,8 +279,8 @@ def test_softmax_grads_agree_with_oracle(backend, method, case):
 
 
 @covers("softmax_grad", "log_softmax_grad")
-@pytest.mark.parametrize("shape", LARGE, ids=str)
-def test_softmax_grads_of_many_elements(backend, method, shape):
+@each("shape", LARGE)
+def softmax_grads_of_many_elements(backend: Backend, method: str, shape: Any) -> None:
     for dtype in FLOATS:
         grad = fill(shape, dtype, "normal", 1)
         for axis in range(len(shape)):
@@ -290,7 +292,7 @@ def test_softmax_grads_of_many_elements(backend, method, shape):
 
 @covers("sum", "mean", "max", "min")
 @given(seed=seeds)
-def test_nan_reaches_exactly_its_own_result(backend, method, seed):
+def nan_reaches_exactly_its_own_result(backend: Backend, method: str, seed: Any) -> None:
     rng = np.random.Generator(np.random.PCG64(seed))
     x = rng.integers(-3, 4, (3, 4, 5)).astype(np.float32)
     x[tuple(rng.integers(0, n) for n in x.shape)] = np.nan

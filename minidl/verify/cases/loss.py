@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import oracle
-from tests.conformance import call, covers
-from tests.running import Approx
-from tests.strategies import FLOATS, Laid, arrays, fill, float_dtypes, seeds
-from tests.tolerances import assert_close
+from backends import Backend
+
+from .. import oracle
+from ..conformance import call, covers
+from ..running import Approx
+from ..strategies import FLOATS, Laid, arrays, fill, float_dtypes, seeds
+from ..tolerances import assert_close
 
 IGNORE = -100
 
 
 @st.composite
-def labelled(draw):
+def labelled(draw: Any) -> Any:
     """logits (N, C), grad (N,), targets with ignored rows, weights or None, smoothing."""
     rows, classes = draw(st.integers(0, 5)), draw(st.integers(1, 6))
     dtype = draw(float_dtypes)
@@ -33,7 +37,9 @@ def labelled(draw):
     return logits, grad, target, weight, ignore, smoothing
 
 
-def shares(target, weight, ignore: int, smoothing: float, dtype, classes: int) -> Approx:
+def shares(
+    target: Any, weight: Any, ignore: int, smoothing: float, dtype: Any, classes: int
+) -> Approx:
     """(N, C): how much each log-probability counts; a few roundings each, 0 in ignored rows."""
     w = np.ones(classes) if weight is None else weight.astype(np.float64)
     hot = np.arange(classes) == target[:, None]
@@ -47,11 +53,19 @@ def running_log_probs(logits: np.ndarray) -> Approx:
     return shifted - shifted.exp().sum(1).log()
 
 
-def host(weight) -> np.ndarray | None:
+def host(weight: Any) -> np.ndarray | None:
     return weight.values if isinstance(weight, Laid) else weight
 
 
-def check_loss(backend, logits, target, weight, ignore, smoothing, expected=None) -> None:
+def check_loss(
+    backend: Backend,
+    logits: Any,
+    target: Any,
+    weight: Any,
+    ignore: Any,
+    smoothing: Any,
+    expected: Any = None,
+) -> None:
     values = logits.values
     log_probs = running_log_probs(values)
     share = shares(target, host(weight), ignore, smoothing, values.dtype, values.shape[1])
@@ -62,7 +76,16 @@ def check_loss(backend, logits, target, weight, ignore, smoothing, expected=None
     assert_close(actual[1], expected[1], log_probs.bound, values.dtype)
 
 
-def check_grad(backend, grad, log_probs, target, weight, ignore, smoothing, expected=None) -> None:
+def check_grad(
+    backend: Backend,
+    grad: Any,
+    log_probs: Any,
+    target: Any,
+    weight: Any,
+    ignore: Any,
+    smoothing: Any,
+    expected: Any = None,
+) -> None:
     dtype = log_probs.dtype
     share = shares(target, host(weight), ignore, smoothing, dtype, log_probs.shape[1])
     upstream = Approx(grad.values, dtype).reshape(-1, 1)
@@ -75,7 +98,7 @@ def check_grad(backend, grad, log_probs, target, weight, ignore, smoothing, expe
 
 @covers("cross_entropy")
 @given(case=labelled())
-def test_cross_entropy_agrees_with_oracle(backend, case):
+def cross_entropy_agrees_with_oracle(backend: Backend, case: Any) -> None:
     logits, _, target, weight, ignore, smoothing = case
     expected = oracle.cross_entropy(logits.values, target, host(weight), ignore, smoothing)
     check_loss(backend, logits, target, weight, ignore, smoothing, expected)
@@ -83,7 +106,7 @@ def test_cross_entropy_agrees_with_oracle(backend, case):
 
 @covers("cross_entropy_grad")
 @given(case=labelled())
-def test_cross_entropy_grad_agrees_with_oracle(backend, case):
+def cross_entropy_grad_agrees_with_oracle(backend: Backend, case: Any) -> None:
     logits, grad, target, weight, ignore, smoothing = case
     log_probs = oracle.log_softmax(logits.values, 1).astype(logits.dtype)
     expected = oracle.cross_entropy_grad(
@@ -93,7 +116,7 @@ def test_cross_entropy_grad_agrees_with_oracle(backend, case):
 
 
 @covers("cross_entropy", "cross_entropy_grad")
-def test_cross_entropy_of_many_rows_and_classes(backend, method):
+def cross_entropy_of_many_rows_and_classes(backend: Backend, method: str) -> None:
     for dtype in FLOATS:
         for rows, classes in ((2048, 10), (7, 5003)):
             logits = fill((rows, classes), dtype, "normal", 1)
@@ -110,7 +133,7 @@ def test_cross_entropy_of_many_rows_and_classes(backend, method):
 
 
 @covers("cross_entropy", "cross_entropy_grad")
-def test_ignored_rows_are_exactly_zero(backend, method):
+def ignored_rows_are_exactly_zero(backend: Backend, method: str) -> None:
     """Even where the logits of the row, or the gradient that arrives there, are not numbers."""
     for dtype in FLOATS:
         logits = np.array([[1, 2], [np.nan, np.inf]], dtype)
@@ -129,7 +152,7 @@ def test_ignored_rows_are_exactly_zero(backend, method):
 
 
 @covers("cross_entropy")
-def test_masked_classes_leave_a_finite_loss(backend):
+def masked_classes_leave_a_finite_loss(backend: Backend) -> None:
     """A class at -inf has probability 0 and, without smoothing, no part in the loss of another."""
     for dtype in FLOATS:
         logits = np.array([[0, 0, -np.inf], [1000, -1000, 0]], dtype)

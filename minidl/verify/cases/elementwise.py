@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import oracle
-from tests.conformance import call, covers
-from tests.strategies import (
+from backends import Backend
+
+from .. import oracle
+from ..conformance import call, covers, each
+from ..strategies import (
     FLOATS,
     Laid,
     arrays,
@@ -19,7 +21,7 @@ from tests.strategies import (
     fill,
     special_values,
 )
-from tests.tolerances import assert_close, assert_same, elementary_bound, ulps
+from ..tolerances import assert_close, assert_same, elementary_bound, ulps
 
 EXACT_UNARY = ("negative", "abs", "sign", "sqrt", "relu")
 BOUNDED_UNARY = ("exp", "log", "sin", "cos", "tanh", "erf", "sigmoid", "softplus", "silu")
@@ -38,7 +40,7 @@ def as_dtype(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return x.astype(dtype)
 
 
-def check_unary(backend, method: str, x: Laid) -> None:
+def check_unary(backend: Backend, method: str, x: Laid) -> None:
     expected = oracle.map1(oracle.UNARY[method], x.values)
     actual = call(backend, method, x)
     if method in EXACT_UNARY:
@@ -50,24 +52,24 @@ def check_unary(backend, method: str, x: Laid) -> None:
 
 @covers(*EXACT_UNARY, *BOUNDED_UNARY)
 @given(x=arrays(kinds=ALL_VALUES))
-def test_unary_agrees_with_oracle(backend, method, x):
+def unary_agrees_with_oracle(backend: Backend, method: str, x: Any) -> None:
     check_unary(backend, method, x)
 
 
 @covers(*EXACT_UNARY, *BOUNDED_UNARY)
-def test_unary_at_special_values(backend, method):
+def unary_at_special_values(backend: Backend, method: str) -> None:
     for dtype in FLOATS:
         check_unary(backend, method, Laid(special_values(dtype)))
 
 
 @covers(*EXACT_UNARY, *BOUNDED_UNARY)
-def test_unary_on_many_elements(backend, method):
+def unary_on_many_elements(backend: Backend, method: str) -> None:
     """Enough for every path: vector bodies, their remainders, and several threads."""
     for dtype, layout in itertools.product(FLOATS, ("contiguous", "fortran")):
         check_unary(backend, method, Laid(3 * fill(MANY, dtype, "normal", 5), layout))
 
 
-def check_binary(backend, method: str, a: Laid, b: Laid) -> None:
+def check_binary(backend: Backend, method: str, a: Laid, b: Laid) -> None:
     dtype = np.result_type(a.dtype, b.dtype)
     expected = oracle.map2(oracle.BINARY[method], a.values, b.values)
     actual = call(backend, method, a, b)
@@ -80,19 +82,19 @@ def check_binary(backend, method: str, a: Laid, b: Laid) -> None:
 
 @covers(*ROUNDED_BINARY, "pow", "maximum", "minimum")
 @given(pair=broadcastable(kinds=("integers", *ALL_VALUES)))
-def test_binary_agrees_with_oracle(backend, method, pair):
+def binary_agrees_with_oracle(backend: Backend, method: str, pair: Any) -> None:
     check_binary(backend, method, *pair)
 
 
 @covers(*ROUNDED_BINARY, "pow", "maximum", "minimum")
-def test_binary_at_special_values(backend, method):
+def binary_at_special_values(backend: Backend, method: str) -> None:
     for dtype in FLOATS:
         x = special_values(dtype)
         check_binary(backend, method, Laid(x[:, None]), Laid(x))
 
 
 @covers(*ROUNDED_BINARY, "pow", "maximum", "minimum")
-def test_binary_on_many_elements(backend, method):
+def binary_on_many_elements(backend: Backend, method: str) -> None:
     for dtype in FLOATS:
         a = Laid(np.abs(fill(MANY, dtype, "normal", 7)))
         for shape in (MANY, MANY[1:], (MANY[0], 1), ()):
@@ -100,7 +102,7 @@ def test_binary_on_many_elements(backend, method):
 
 
 @covers(*ROUNDED_BINARY, "maximum", "minimum")
-def test_dtypes_promote(backend, method):
+def dtypes_promote(backend: Backend, method: str) -> None:
     kinds = (np.bool_, np.int8, np.uint8, np.int32, np.int64, np.float32, np.float64)
     function = getattr(np, method)
     for first, second in itertools.product(kinds, kinds):
@@ -111,8 +113,8 @@ def test_dtypes_promote(backend, method):
 
 
 @covers(*ROUNDED_BINARY, "pow", "maximum", "minimum")
-@pytest.mark.parametrize("dtype", FLOATS)
-def test_python_scalar_does_not_widen(backend, method, dtype):
+@each("dtype", FLOATS)
+def python_scalar_does_not_widen(backend: Backend, method: str, dtype: Any) -> None:
     x = fill((3, 4), dtype, "integers", 3)
     for scalar in (2, 0.5):
         expected = getattr(np, method)(np.abs(x), scalar)
@@ -123,14 +125,14 @@ def test_python_scalar_does_not_widen(backend, method, dtype):
 
 
 @covers("pow")
-def test_integer_pow_is_exact(backend):
+def integer_pow_is_exact(backend: Backend) -> None:
     a, b = np.arange(-5, 6, dtype=np.int64), np.arange(5, dtype=np.int64)[:, None]
     assert_same(call(backend, "pow", a, b), a**b)
 
 
 @covers("where")
 @given(case=broadcastable(count=3, kinds=ALL_VALUES))
-def test_where_selects_bit_for_bit(backend, case):
+def where_selects_bit_for_bit(backend: Backend, case: Any) -> None:
     mask, a, b = case
     condition = Laid(mask.values > 0, mask.layout)
     shape = np.broadcast_shapes(mask.shape, a.shape, b.shape)
@@ -142,7 +144,7 @@ def test_where_selects_bit_for_bit(backend, case):
 
 
 @covers("where")
-def test_where_promotes(backend):
+def where_promotes(backend: Backend) -> None:
     condition = np.array([True, False])
     a, b = np.array([1, 2], np.int32), np.array([0.5, 1.5], np.float32)
     assert_same(call(backend, "where", condition, a, b), np.where(condition, a, b))
@@ -154,17 +156,17 @@ def test_where_promotes(backend):
     low=st.sampled_from((None, -1.5, 0.0)),
     high=st.sampled_from((None, 0.0, 2.25)),
 )
-def test_clip_keeps_nan_and_limits_the_rest(backend, x, low, high):
+def clip_keeps_nan_and_limits_the_rest(backend: Backend, x: Any, low: Any, high: Any) -> None:
     check_clip(backend, x, low, high)
 
 
 @covers("clip")
-def test_clip_at_special_values(backend):
+def clip_at_special_values(backend: Backend) -> None:
     for dtype, low, high in itertools.product(FLOATS, (None, -1.5), (None, 2.25)):
         check_clip(backend, Laid(special_values(dtype)), low, high)
 
 
-def check_clip(backend, x: Laid, low: float | None, high: float | None) -> None:
+def check_clip(backend: Backend, x: Laid, low: float | None, high: float | None) -> None:
     expected = x.values.copy()
     for index in np.ndindex(x.shape):
         if low is not None and expected[index] < low:
@@ -176,7 +178,7 @@ def check_clip(backend, x: Laid, low: float | None, high: float | None) -> None:
 
 @covers("relu_grad")
 @given(data=st.data())
-def test_relu_grad_is_zero_where_y_is_zero(backend, data):
+def relu_grad_is_zero_where_y_is_zero(backend: Backend, data: Any) -> None:
     grad = data.draw(arrays(kinds=ALL_VALUES), label="grad")
     x = data.draw(arrays(grad.shape, grad.dtype.type, ("integers", "special")), label="x")
     y = Laid(np.maximum(x.values, 0), x.layout)
@@ -188,7 +190,7 @@ def test_relu_grad_is_zero_where_y_is_zero(backend, data):
 
 
 @covers("relu_grad")
-def test_relu_grad_on_many_elements(backend):
+def relu_grad_on_many_elements(backend: Backend) -> None:
     for dtype in FLOATS:
         grad = fill(MANY, dtype, "normal", 1)
         y = np.maximum(fill(MANY, dtype, "normal", 2), 0)
@@ -197,7 +199,7 @@ def test_relu_grad_on_many_elements(backend):
             assert_same(call(backend, "relu_grad", Laid(grad, layout), y), expected, False)
 
 
-def check_activation(backend, method: str, x: Laid, grad: Laid, *options) -> None:
+def check_activation(backend: Backend, method: str, x: Laid, grad: Laid, *options) -> None:
     """leaky_relu, gelu, gelu_grad, silu_grad: a function of x, times grad if there is one."""
     function = getattr(oracle, method)
     with_grad = method.endswith("_grad")
@@ -218,7 +220,7 @@ OPTIONS = {
 
 @covers(*OPTIONS)
 @given(data=st.data())
-def test_activations_agree_with_oracle(backend, method, data):
+def activations_agree_with_oracle(backend: Backend, method: str, data: Any) -> None:
     x = data.draw(arrays(kinds=ALL_VALUES), label="x")
     if method == "leaky_relu":  # 0 * infinity is NaN in one form and 0 in the other
         x = Laid(np.where(np.isinf(x.values), x.dtype.type(1), x.values), x.layout)
@@ -228,7 +230,7 @@ def test_activations_agree_with_oracle(backend, method, data):
 
 
 @covers(*OPTIONS)
-def test_activations_at_special_values(backend, method):
+def activations_at_special_values(backend: Backend, method: str) -> None:
     for dtype, options in itertools.product(FLOATS, OPTIONS[method]):
         if options != (0.0,):
             x = special_values(dtype)
@@ -236,7 +238,7 @@ def test_activations_at_special_values(backend, method):
 
 
 @covers(*OPTIONS)
-def test_activations_on_many_elements(backend, method):
+def activations_on_many_elements(backend: Backend, method: str) -> None:
     for dtype, options in itertools.product(FLOATS, OPTIONS[method]):
         x, grad = (Laid(3 * fill(MANY, dtype, "normal", s)) for s in (3, 4))
         check_activation(backend, method, x, grad, *options)

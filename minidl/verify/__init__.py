@@ -1,0 +1,1 @@
+"""The conformance kit: holds any backend to the contract, on any machine."""
