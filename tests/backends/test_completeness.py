@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 
 import pytest
 
-import tests.backends
 from backends import Backend
-from minidl.verify.conformance import CASES, contract_methods, covers, parameter_sets
+from minidl.verify.conformance import CASES, contract_methods, covers, every_run, parameter_sets
 
-
-def all_cases() -> dict:
-    """CASES after every file of this folder has been imported."""
-    for module in pkgutil.iter_modules(tests.backends.__path__, "tests.backends."):
-        name = module.name.rpartition(".")[2]
-        if name.startswith("test_") and not name.startswith("test_cupy_"):
-            importlib.import_module(module.name)
-    return CASES
+RUNS = every_run()
 
 
 @pytest.mark.parametrize("name", contract_methods())
 def test_every_method_has_a_conformance_case(name):
-    cases = all_cases().get(name, [])
+    cases = CASES.get(name, [])
     assert cases, f"the contract's method {name!r} has no case: write one and mark it @covers"
     for case in cases:
         assert name in case.methods
@@ -33,7 +23,7 @@ def test_every_method_has_a_conformance_case(name):
 @pytest.mark.parametrize("name", contract_methods())
 def test_every_case_runs_on_a_backend_and_nothing_else(name):
     """So that anything that holds a backend can run it, with the arguments that it announces."""
-    for case in all_cases()[name]:
+    for case in CASES[name]:
         needed = set(inspect.signature(case).parameters) - {"backend", "reference"}
         announced = list(parameter_sets(case))
         assert "backend" in inspect.signature(case).parameters

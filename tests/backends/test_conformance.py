@@ -1,4 +1,4 @@
-"""Every case of the conformance kit on every backend that can run here, as `minidl verify` runs them."""
+"""Every case of the conformance kit on every backend that can run here."""
 
 from __future__ import annotations
 
