@@ -115,10 +115,10 @@ def call(backend: Backend, method: str, *args: Any, **options: Any) -> Any:
 
 def call_in_place(
     backend: Backend, method: str, *args: Any, changes: tuple[int, ...]
-) -> list[np.ndarray | None]:
+) -> list[np.ndarray]:
     """Like `call`, for a method that writes to the arguments at the positions `changes`.
 
-    Returns what these hold afterwards; an argument that is None stays None.
+    Returns what these hold afterwards.
     """
     natives, records = [], []
     for argument in args:
@@ -130,7 +130,7 @@ def call_in_place(
     for position, made in enumerate(records):
         for array, values in made if position not in changes else ():
             assert _unchanged(array, values, backend), f"{method} modified argument {position}"
-    return [None if natives[i] is None else np.array(backend.to_numpy(natives[i])) for i in changes]
+    return [np.array(backend.to_numpy(natives[i])) for i in changes]
 
 
 def parameter_sets(case: Callable[..., None]) -> Iterator[dict[str, Any]]:
@@ -166,7 +166,7 @@ class Run:
     def methods(self) -> tuple[str, ...]:
         """The methods of the contract that it is about."""
         chosen = self.arguments.get("method")
-        return (chosen,) if chosen else self.case.methods  # type: ignore[attr-defined,no-any-return]
+        return (chosen,) if chosen else self.case.methods  # type: ignore[attr-defined]
 
     def __call__(self, backend: Backend, reference: Backend) -> None:
         """Run it. Raises: AssertionError, or whatever the backend raises."""

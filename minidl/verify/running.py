@@ -9,7 +9,7 @@ Source: Wilkinson (1963), "Rounding Errors in Algebraic Processes"; Higham (2002
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Union
+from typing import Any, Union
 
 import numpy as np
 
@@ -23,7 +23,9 @@ class Approx:
 
     __array_priority__ = 1  # so that ndarray + Approx comes here
 
-    def __init__(self, value: np.ndarray | float, dtype: np.dtype | type, error=0.0) -> None:
+    def __init__(
+        self, value: np.ndarray | float, dtype: np.dtype | type, error: np.ndarray | float = 0.0
+    ) -> None:
         self.value = np.asarray(value, np.float64)
         self.dtype = np.dtype(dtype)
         self.error = np.broadcast_to(np.asarray(error, np.float64), self.value.shape)
@@ -69,7 +71,7 @@ class Approx:
     def __rtruediv__(self, other: Operand) -> Approx:
         return self._lift(other) / self
 
-    def __getitem__(self, index: object) -> Approx:
+    def __getitem__(self, index: Any) -> Approx:
         return Approx(self.value[index], self.dtype, self.error[index])
 
     def reshape(self, *shape: int) -> Approx:

@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from backends import Backend
+
 from . import oracle
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
+Axes = int | tuple[int, ...] | None
 
 FLOATS = (np.float32, np.float64)
 EXACT = ("integers", "eighths")
@@ -33,8 +36,8 @@ float_dtypes = st.sampled_from(FLOATS)
 def special_values(dtype: type) -> np.ndarray:
     """Zeros, subnormals, powers of two, range ends, infinities and NaN, with both signs."""
     info = np.finfo(dtype)
-    positive = [0.0, info.smallest_subnormal, info.tiny, info.eps, 0.5, 1.0, 1.5, 2.0, 88.0, 104.0]
-    positive += [710.0, 1e4, 2.0**24 + 1, info.max, np.inf]
+    positive: list[float | np.floating] = [0.0, info.smallest_subnormal, info.tiny, info.eps]
+    positive += [0.5, 1.0, 1.5, 2.0, 88.0, 104.0, 710.0, 1e4, 2.0**24 + 1, info.max, np.inf]
     return np.array([*positive, *(-p for p in positive), np.nan], dtype)
 
 
@@ -44,7 +47,7 @@ def fill(shape: Shape, dtype: type, kind: str, seed: int) -> np.ndarray:
     if kind == "bits":
         word = np.uint32 if dtype == np.float32 else np.uint64
         raw = rng.integers(0, np.iinfo(word).max, shape, word, endpoint=True)
-        x = np.asarray(raw).view(dtype)
+        x: np.ndarray = np.asarray(raw).view(dtype)
         return np.where(np.isnan(x), dtype(np.nan), x)  # casting a signalling NaN would warn
     if kind == "special":
         often_nan = np.append(special_values(dtype), [np.nan] * 4)
@@ -81,7 +84,7 @@ class Laid:
     def dtype(self) -> np.dtype:
         return self.values.dtype
 
-    def on(self, backend: Any) -> Any:
+    def on(self, backend: Backend) -> Any:
         """A native array with these values in this layout, made with the backend's own views."""
         x, ndim = self.values, self.values.ndim
         if self.layout == "fortran":
@@ -163,7 +166,7 @@ def broadcastable(
 
 
 @st.composite
-def axes_of(draw: st.DrawFn, ndim: int) -> int | tuple[int, ...] | None:
+def axes_of(draw: st.DrawFn, ndim: int) -> Axes:
     """None, one axis, or a tuple of different axes; non-negative, as the contract asks."""
     if ndim == 0:
         return draw(st.sampled_from((None, ())))
@@ -198,7 +201,8 @@ class Convolution:
     @property
     def window(self) -> tuple[Pair, Pair, Pair, Pair]:
         """kernel, stride, padding, dilation, as im2col takes them."""
-        return self.weight.shape[2:], self.stride, self.padding, self.dilation
+        height, width = self.weight.shape[2:]
+        return (height, width), self.stride, self.padding, self.dilation
 
 
 def _image_side(kernel: int, stride: int, padding: int, dilation: int, windows: int) -> int:
@@ -270,7 +274,7 @@ class Pooling:
 @st.composite
 def poolings(draw: st.DrawFn, kinds: tuple[str, ...] = BOUNDED) -> Pooling:
     kernel, stride = draw(pairs(1, 4)), draw(pairs(1, 4))
-    padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
+    padding = draw(st.integers(0, kernel[0] // 2)), draw(st.integers(0, kernel[1] // 2))
     windows, rest = draw(pairs(1, 3)), draw(pairs(0, 2))
     sides = [
         _image_side(k, s, p, 1, n) + r

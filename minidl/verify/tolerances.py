@@ -71,7 +71,8 @@ def spacing(x: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
     magnitude = np.minimum(np.abs(np.nan_to_num(np.asarray(x, np.float64), nan=0.0)), largest)
     smallest = float(np.finfo(dtype).smallest_subnormal)
     exponent = np.frexp(magnitude)[1] - 1  # magnitude is in [2^exponent, 2^(exponent + 1))
-    return np.maximum(np.ldexp(2 * unit_roundoff(dtype), exponent), smallest)
+    unit: np.ndarray = np.maximum(np.ldexp(2 * unit_roundoff(dtype), exponent), smallest)
+    return unit
 
 
 def ulps(method: str, expected: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
@@ -223,7 +224,7 @@ def normal_quantile(probability: float) -> float:
 
 
 # The step at which a central difference's two errors, h^2 and u / h, are about equal.
-DIFFERENCE_STEP = unit_roundoff(np.float64) ** (1 / 3)
+DIFFERENCE_STEP: float = unit_roundoff(np.float64) ** (1 / 3)
 
 
 def slope_bound(terms: int) -> float:
@@ -269,4 +270,6 @@ def difference_bound(
     the size, has COMPOSED roundings, and the difference divides them by step. Source: Nocedal &
     Wright (2006), "Numerical Optimization", section 8.1.
     """
-    return np.abs(fine - coarse) + 4 * gamma(COMPOSED, np.float64) * max(magnitude, 1) / step
+    rounding = 4 * gamma(COMPOSED, np.float64) * max(magnitude, 1) / step
+    bound: np.ndarray = np.abs(fine - coarse) + rounding
+    return bound

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -15,12 +14,12 @@ from ..strategies import FLOATS, Laid, arrays, float_dtypes, special_values
 from ..tolerances import assert_same
 
 ALL_VALUES = ("normal", "special", "wide", "bits")
-DTYPES = (np.bool_, np.int8, np.uint8, np.int32, np.int64, np.float32, np.float64)
+DTYPES: tuple[type, ...] = (np.bool_, np.int8, np.uint8, np.int32, np.int64, *FLOATS)
 
 
 @covers("asarray", "to_numpy", "is_array")
 @given(x=arrays(kinds=ALL_VALUES))
-def a_round_trip_keeps_every_bit(backend: Backend, x: Any) -> None:
+def a_round_trip_keeps_every_bit(backend: Backend, x: Laid) -> None:
     native = backend.asarray(x.values)
     assert backend.is_array(native)
     host = backend.to_numpy(native)
@@ -30,7 +29,7 @@ def a_round_trip_keeps_every_bit(backend: Backend, x: Any) -> None:
 
 @covers("asarray")
 @each("dtype", DTYPES)
-def asarray_takes_scalars_and_nested_lists(backend: Backend, dtype: Any) -> None:
+def asarray_takes_scalars_and_nested_lists(backend: Backend, dtype: type) -> None:
     for source in (1, [], [0, 1], [[1, 0], [0, 1]], np.arange(2)):
         native = backend.asarray(source, np.dtype(dtype))
         assert backend.is_array(native)
@@ -39,9 +38,10 @@ def asarray_takes_scalars_and_nested_lists(backend: Backend, dtype: Any) -> None
 
 @covers("asarray")
 def asarray_of_a_native_array_is_free_unless_the_dtype_changes(backend: Backend) -> None:
-    native = backend.asarray(np.float32([1, 2, 3]))
+    native = backend.asarray(np.array([1, 2, 3], np.float32))
     assert backend.asarray(native) is native
-    assert_same(backend.to_numpy(backend.asarray(native, np.dtype(np.int32))), np.int32([1, 2, 3]))
+    whole = backend.asarray(native, np.dtype(np.int32))
+    assert_same(backend.to_numpy(whole), np.array([1, 2, 3], np.int32))
 
 
 @covers("is_array")
@@ -60,7 +60,7 @@ def description_is_text_and_waiting_ends(backend: Backend) -> None:
 
 @covers("full")
 @each("dtype", DTYPES)
-def full_repeats_one_value(backend: Backend, dtype: Any) -> None:
+def full_repeats_one_value(backend: Backend, dtype: type) -> None:
     for shape, value in (((), 1), ((0, 3), 0), ((2, 1, 3), 1), ((70001,), 1)):
         assert_same(
             call(backend, "full", shape, value, np.dtype(dtype)), np.full(shape, value, dtype)
@@ -77,22 +77,22 @@ def full_of_nan_and_infinity(backend: Backend) -> None:
 
 @covers("copy")
 @given(x=arrays(kinds=ALL_VALUES))
-def copy_is_new_and_contiguous(backend: Backend, x: Any) -> None:
+def copy_is_new_and_contiguous(backend: Backend, x: Laid) -> None:
     assert_same(call(backend, "copy", x), x.values)
     assert backend.copy(x.on(backend)).flags.c_contiguous
 
 
 @covers("astype")
 @given(x=arrays(kinds=ALL_VALUES), dtype=float_dtypes)
-def astype_rounds_and_is_new(backend: Backend, x: Any, dtype: Any) -> None:
+def astype_rounds_and_is_new(backend: Backend, x: Laid, dtype: type) -> None:
     with np.errstate(over="ignore"):
-        expected = x.values.astype(dtype)
+        expected: np.ndarray = x.values.astype(dtype)
     assert_same(call(backend, "astype", x, np.dtype(dtype)), expected)
 
 
 @covers("astype")
 @each("dtype", DTYPES)
-def astype_between_kinds_of_numbers(backend: Backend, dtype: Any) -> None:
+def astype_between_kinds_of_numbers(backend: Backend, dtype: type) -> None:
     floats = np.array([[-2.5, -0.5, 0.0], [0.5, 1.5, 100.75]])
     if np.dtype(dtype) == np.uint8:
         floats = np.abs(floats)  # a negative float has no value in an unsigned integer
@@ -102,7 +102,7 @@ def astype_between_kinds_of_numbers(backend: Backend, dtype: Any) -> None:
 
 @covers("copyto")
 @given(target=arrays(), source=arrays(kinds=ALL_VALUES))
-def copyto_broadcasts_and_converts(backend: Backend, target: Any, source: Any) -> None:
+def copyto_broadcasts_and_converts(backend: Backend, target: Laid, source: Laid) -> None:
     """Into a contiguous target; the source may be a smaller array of another dtype and layout."""
     with np.errstate(over="ignore"):
         expected = np.full((2, *source.shape), source.values, target.dtype)
@@ -122,7 +122,7 @@ def copyto_writes_through_a_view(backend: Backend) -> None:
 
 @covers("bounds")
 @given(x=arrays(kinds=("integers", *ALL_VALUES)))
-def bounds_are_the_extremes_or_nan(backend: Backend, x: Any) -> None:
+def bounds_are_the_extremes_or_nan(backend: Backend, x: Laid) -> None:
     if not x.values.size:
         return
     low, high = backend.bounds(x.on(backend))
@@ -139,7 +139,8 @@ def bounds_are_the_extremes_or_nan(backend: Backend, x: Any) -> None:
 @covers("bounds")
 def bounds_of_many_elements(backend: Backend) -> None:
     """The extremes, or a NaN, may sit anywhere, the last element included."""
-    for dtype in (np.float32, np.float64, np.int8, np.int64):
+    dtypes: tuple[type, ...] = (*FLOATS, np.int8, np.int64)
+    for dtype in dtypes:
         for position in (0, 1, 35000, 70000):
             x = np.arange(70001).astype(dtype) % dtype(50)
             x[position] = dtype(99)
@@ -153,7 +154,7 @@ def bounds_of_many_elements(backend: Backend) -> None:
 
 @covers("all_finite")
 @given(x=arrays(kinds=("integers", *ALL_VALUES)))
-def all_finite_finds_any_nan_or_infinity(backend: Backend, x: Any) -> None:
+def all_finite_finds_any_nan_or_infinity(backend: Backend, x: Laid) -> None:
     answer = backend.all_finite(x.on(backend))
     assert answer is all(math.isfinite(v) for v in x.values.ravel().tolist())
 

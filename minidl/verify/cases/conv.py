@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,24 +10,28 @@ from backends import Backend
 
 from .. import oracle
 from ..conformance import call, covers, each
-from ..strategies import BOUNDED, EXACT, FLOATS, Convolution, Laid, convolutions, fill
+from ..strategies import BOUNDED, EXACT, FLOATS, Convolution, Laid, Shape, convolutions, fill
 from ..tolerances import assert_close, assert_same, sum_bound
 
 
-def run(method: str, case: Convolution, backend: Any = None, absolute: bool = False) -> np.ndarray:
+def run(
+    method: str, case: Convolution, backend: Backend | None = None, absolute: bool = False
+) -> np.ndarray:
     """One of the three convolutions of a case: on a backend, or by the oracle (of magnitudes)."""
     x, weight, bias, grad = case.x, case.weight, case.bias, case.grad
-    args = {
+    args: tuple[Laid | Shape | None, ...] = {
         "conv2d": (x, weight, bias),
         "conv2d_input_grad": (grad, weight, case.x.shape),
         "conv2d_weight_grad": (grad, x, case.weight.shape),
     }[method]
     if backend is not None:
-        return call(backend, method, *args, *case.options)
-    host = [a.values if isinstance(a, Laid) else a for a in args]
-    if absolute:
-        host = [np.abs(a) if isinstance(a, np.ndarray) else a for a in host]
-    return getattr(oracle, method)(*host, *case.options)
+        y: np.ndarray = call(backend, method, *args, *case.options)
+    else:
+        host = [a.values if isinstance(a, Laid) else a for a in args]
+        if absolute:
+            host = [np.abs(a) if isinstance(a, np.ndarray) else a for a in host]
+        y = getattr(oracle, method)(*host, *case.options)
+    return y
 
 
 def terms(method: str, case: Convolution) -> int:
@@ -49,14 +51,14 @@ METHODS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
 
 @covers(*METHODS)
 @given(case=convolutions(kinds=EXACT))
-def convolution_is_exact_on_exact_values(backend: Backend, method: str, case: Any) -> None:
+def convolution_is_exact_on_exact_values(backend: Backend, method: str, case: Convolution) -> None:
     expected = run(method, case).astype(case.x.dtype)
     assert_same(run(method, case, backend), expected, signed_zero=False)
 
 
 @covers(*METHODS)
 @given(case=convolutions(kinds=("normal", "offset")))
-def convolution_agrees_with_oracle(backend: Backend, method: str, case: Any) -> None:
+def convolution_agrees_with_oracle(backend: Backend, method: str, case: Convolution) -> None:
     dtype = case.x.dtype
     bound = sum_bound(run(method, case, absolute=True), terms(method, case), dtype)
     assert_close(run(method, case, backend), run(method, case), bound, dtype)
@@ -81,8 +83,8 @@ def layer(numbers: tuple[int, ...], dtype: type) -> Convolution:
     n, c, o, side, k, s, p, d, groups = numbers
     windows = oracle.output_size(side, k, s, p, d)
     shapes = ((n, c, side, side), (o, c // groups, k, k), (o,), (n, o, windows, windows))
-    arrays = [Laid(fill(shape, dtype, "integers", i)) for i, shape in enumerate(shapes)]
-    return Convolution(*arrays, (s, s), (p, p), (d, d), groups)
+    x, weight, bias, grad = (Laid(fill(a, dtype, "integers", i)) for i, a in enumerate(shapes))
+    return Convolution(x, weight, bias, grad, (s, s), (p, p), (d, d), groups)
 
 
 def _patches(case: Convolution) -> np.ndarray:
@@ -99,7 +101,7 @@ def _patches(case: Convolution) -> np.ndarray:
 
 @covers(*METHODS)
 @each("numbers", LAYERS)
-def layers_as_networks_have_them(backend: Backend, method: str, numbers: Any) -> None:
+def layers_as_networks_have_them(backend: Backend, method: str, numbers: tuple[int, ...]) -> None:
     """The gradients are checked through <grad, conv(x, w)> = <input_grad, x> = <weight_grad, w>."""
     for dtype in FLOATS:
         case = layer(numbers, dtype)
@@ -109,6 +111,7 @@ def layers_as_networks_have_them(backend: Backend, method: str, numbers: Any) ->
         grad = grad.reshape(len(grad), case.groups, o // case.groups, *grad.shape[2:])
         patches = _patches(case)
         if method == "conv2d":
+            assert case.bias is not None
             y = np.einsum("ngcklhw,gockl->ngohw", patches, weight).reshape(case.grad.shape)
             expected = y + case.bias.values.reshape(-1, 1, 1)
         elif method == "conv2d_weight_grad":
@@ -122,7 +125,7 @@ def layers_as_networks_have_them(backend: Backend, method: str, numbers: Any) ->
 
 @covers("im2col")
 @given(case=convolutions(kinds=BOUNDED), value=st.sampled_from((0, -1.5, float("-inf"))))
-def im2col_moves_every_bit(backend: Backend, case: Any, value: Any) -> None:
+def im2col_moves_every_bit(backend: Backend, case: Convolution, value: float) -> None:
     expected = oracle.im2col(case.x.values, *case.window, value)
     assert_same(call(backend, "im2col", case.x, *case.window, value), expected)
 
@@ -137,7 +140,7 @@ def im2col_of_integers(backend: Backend) -> None:
 
 @covers("col2im")
 @given(case=convolutions(kinds=EXACT))
-def col2im_adds_every_tap_back(backend: Backend, case: Any) -> None:
+def col2im_adds_every_tap_back(backend: Backend, case: Convolution) -> None:
     kernel, stride, padding, dilation = case.window
     shape = oracle.im2col(case.x.values, *case.window, 0).shape
     cols = fill(shape, case.x.dtype.type, "eighths", 11)

@@ -13,14 +13,7 @@ from backends import Backend
 
 from .. import oracle
 from ..conformance import call, covers, each
-from ..strategies import (
-    FLOATS,
-    Laid,
-    arrays,
-    broadcastable,
-    fill,
-    special_values,
-)
+from ..strategies import FLOATS, Laid, arrays, broadcastable, fill, special_values
 from ..tolerances import assert_close, assert_same, elementary_bound, ulps
 
 EXACT_UNARY = ("negative", "abs", "sign", "sqrt", "relu")
@@ -52,7 +45,7 @@ def check_unary(backend: Backend, method: str, x: Laid) -> None:
 
 @covers(*EXACT_UNARY, *BOUNDED_UNARY)
 @given(x=arrays(kinds=ALL_VALUES))
-def unary_agrees_with_oracle(backend: Backend, method: str, x: Any) -> None:
+def unary_agrees_with_oracle(backend: Backend, method: str, x: Laid) -> None:
     check_unary(backend, method, x)
 
 
@@ -82,7 +75,7 @@ def check_binary(backend: Backend, method: str, a: Laid, b: Laid) -> None:
 
 @covers(*ROUNDED_BINARY, "pow", "maximum", "minimum")
 @given(pair=broadcastable(kinds=("integers", *ALL_VALUES)))
-def binary_agrees_with_oracle(backend: Backend, method: str, pair: Any) -> None:
+def binary_agrees_with_oracle(backend: Backend, method: str, pair: tuple[Laid, Laid]) -> None:
     check_binary(backend, method, *pair)
 
 
@@ -103,10 +96,11 @@ def binary_on_many_elements(backend: Backend, method: str) -> None:
 
 @covers(*ROUNDED_BINARY, "maximum", "minimum")
 def dtypes_promote(backend: Backend, method: str) -> None:
-    kinds = (np.bool_, np.int8, np.uint8, np.int32, np.int64, np.float32, np.float64)
+    kinds: tuple[type, ...] = (np.bool_, np.int8, np.uint8, np.int32, np.int64, *FLOATS)
     function = getattr(np, method)
     for first, second in itertools.product(kinds, kinds):
-        a, b = np.array([1, 0, 1], first), np.array([[1], [1]], second)
+        a: np.ndarray = np.array([1, 0, 1], first)
+        b: np.ndarray = np.array([[1], [1]], second)
         if method == "subtract" and first == second == np.bool_:
             continue  # NumPy refuses to subtract booleans
         assert_same(call(backend, method, a, b), function(a, b), signed_zero=False)
@@ -114,7 +108,7 @@ def dtypes_promote(backend: Backend, method: str) -> None:
 
 @covers(*ROUNDED_BINARY, "pow", "maximum", "minimum")
 @each("dtype", FLOATS)
-def python_scalar_does_not_widen(backend: Backend, method: str, dtype: Any) -> None:
+def python_scalar_does_not_widen(backend: Backend, method: str, dtype: type) -> None:
     x = fill((3, 4), dtype, "integers", 3)
     for scalar in (2, 0.5):
         expected = getattr(np, method)(np.abs(x), scalar)
@@ -132,7 +126,7 @@ def integer_pow_is_exact(backend: Backend) -> None:
 
 @covers("where")
 @given(case=broadcastable(count=3, kinds=ALL_VALUES))
-def where_selects_bit_for_bit(backend: Backend, case: Any) -> None:
+def where_selects_bit_for_bit(backend: Backend, case: tuple[Laid, Laid, Laid]) -> None:
     mask, a, b = case
     condition = Laid(mask.values > 0, mask.layout)
     shape = np.broadcast_shapes(mask.shape, a.shape, b.shape)
@@ -156,7 +150,9 @@ def where_promotes(backend: Backend) -> None:
     low=st.sampled_from((None, -1.5, 0.0)),
     high=st.sampled_from((None, 0.0, 2.25)),
 )
-def clip_keeps_nan_and_limits_the_rest(backend: Backend, x: Any, low: Any, high: Any) -> None:
+def clip_keeps_nan_and_limits_the_rest(
+    backend: Backend, x: Laid, low: float | None, high: float | None
+) -> None:
     check_clip(backend, x, low, high)
 
 
@@ -178,7 +174,7 @@ def check_clip(backend: Backend, x: Laid, low: float | None, high: float | None)
 
 @covers("relu_grad")
 @given(data=st.data())
-def relu_grad_is_zero_where_y_is_zero(backend: Backend, data: Any) -> None:
+def relu_grad_is_zero_where_y_is_zero(backend: Backend, data: st.DataObject) -> None:
     grad = data.draw(arrays(kinds=ALL_VALUES), label="grad")
     x = data.draw(arrays(grad.shape, grad.dtype.type, ("integers", "special")), label="x")
     y = Laid(np.maximum(x.values, 0), x.layout)
@@ -199,7 +195,7 @@ def relu_grad_on_many_elements(backend: Backend) -> None:
             assert_same(call(backend, "relu_grad", Laid(grad, layout), y), expected, False)
 
 
-def check_activation(backend: Backend, method: str, x: Laid, grad: Laid, *options) -> None:
+def check_activation(backend: Backend, method: str, x: Laid, grad: Laid, *options: Any) -> None:
     """leaky_relu, gelu, gelu_grad, silu_grad: a function of x, times grad if there is one."""
     function = getattr(oracle, method)
     with_grad = method.endswith("_grad")
@@ -210,7 +206,7 @@ def check_activation(backend: Backend, method: str, x: Laid, grad: Laid, *option
     assert_close(actual, scale * slope, bound, x.dtype)
 
 
-OPTIONS = {
+OPTIONS: dict[str, tuple[tuple[str | float, ...], ...]] = {
     "gelu": (("none",), ("tanh",)),
     "gelu_grad": (("none",), ("tanh",)),
     "silu_grad": ((),),
@@ -220,7 +216,7 @@ OPTIONS = {
 
 @covers(*OPTIONS)
 @given(data=st.data())
-def activations_agree_with_oracle(backend: Backend, method: str, data: Any) -> None:
+def activations_agree_with_oracle(backend: Backend, method: str, data: st.DataObject) -> None:
     x = data.draw(arrays(kinds=ALL_VALUES), label="x")
     if method == "leaky_relu":  # 0 * infinity is NaN in one form and 0 in the other
         x = Laid(np.where(np.isinf(x.values), x.dtype.type(1), x.values), x.layout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -16,7 +15,9 @@ from ..conformance import call, covers, each
 from ..strategies import (
     FLOATS,
     LAYOUTS,
+    Convolution,
     Laid,
+    Shape,
     arrays,
     float_dtypes,
     int8_convolutions,
@@ -30,15 +31,20 @@ from ..tolerances import assert_same
 
 RANGES = ((-128, 127, np.int8), (-127, 127, np.int8), (0, 255, np.uint8), (-8, 7, np.int8))
 
+# x, scale, zero point, the ends of the range and the integer dtype.
+Quantization = tuple[Laid, np.ndarray, np.ndarray, int, int, np.dtype]
+
 
 @st.composite
-def scaled(draw: Any, x_shape: Any, dtype: Any, low: Any, high: Any) -> Any:
+def scaled(
+    draw: st.DrawFn, x_shape: Shape, dtype: type, low: int, high: int
+) -> tuple[np.ndarray, np.ndarray]:
     """scale and zero point: one for all, or one for each slice along an axis."""
-    shape = [1] * len(x_shape)
-    if x_shape and draw(st.booleans()):
+    sides = [1] * len(x_shape)
+    if len(x_shape) > 0 and draw(st.booleans()):
         axis = draw(st.integers(0, len(x_shape) - 1))
-        shape[axis] = x_shape[axis]
-    shape = tuple(shape) if draw(st.booleans()) or any(n != 1 for n in shape) else ()
+        sides[axis] = x_shape[axis]
+    shape = tuple(sides) if draw(st.booleans()) or any(n != 1 for n in sides) else ()
     rng = np.random.Generator(np.random.PCG64(draw(seeds)))
     powers = draw(st.booleans())  # powers of two make ties, where half goes to even
     scale = 2.0 ** rng.integers(-4, 1, shape) if powers else 0.01 + rng.random(shape)
@@ -47,7 +53,7 @@ def scaled(draw: Any, x_shape: Any, dtype: Any, low: Any, high: Any) -> Any:
 
 
 @st.composite
-def quantizations(draw: Any) -> Any:
+def quantizations(draw: st.DrawFn) -> Quantization:
     low, high, integer = draw(st.sampled_from(RANGES))
     dtype = draw(float_dtypes)
     x = draw(arrays(dtype=dtype, kinds=("eighths", "normal", "special", "wide", "bits")))
@@ -56,8 +62,8 @@ def quantizations(draw: Any) -> Any:
 
 @covers("quantize")
 @given(case=quantizations())
-def quantize_is_exact(backend: Backend, case: Any) -> None:
-    x, *rest = case
+def quantize_is_exact(backend: Backend, case: Quantization) -> None:
+    x, rest = case[0], case[1:]
     assert_same(call(backend, "quantize", x, *rest), oracle.quantize(x.values, *rest))
 
 
@@ -101,7 +107,7 @@ def quantization_of_many_elements(backend: Backend, reference: Backend, method: 
 
 @covers("dequantize")
 @given(data=st.data())
-def dequantize_is_exact(backend: Backend, data: Any) -> None:
+def dequantize_is_exact(backend: Backend, data: st.DataObject) -> None:
     low, high, integer = data.draw(st.sampled_from(RANGES))
     shape = data.draw(shapes(max_dims=3))
     values = data.draw(integers_like(shape, integer))
@@ -113,12 +119,8 @@ def dequantize_is_exact(backend: Backend, data: Any) -> None:
 
 
 @st.composite
-def integer_matrices(draw: Any) -> Any:
-    rows, inner, columns = (
-        draw(st.integers(0, 5)),
-        draw(st.integers(0, 40)),
-        draw(st.integers(0, 5)),
-    )
+def integer_matrices(draw: st.DrawFn) -> tuple[Laid, Laid]:
+    rows, inner, columns = (draw(st.integers(0, n)) for n in (5, 40, 5))
     a = draw(integers_like((rows, inner), draw(st.sampled_from((np.int8, np.uint8)))))
     b = draw(integers_like((columns, inner), np.int8))
     plain = 0 in (rows, inner, columns)
@@ -128,7 +130,7 @@ def integer_matrices(draw: Any) -> Any:
 
 @covers("int8_matmul")
 @given(case=integer_matrices())
-def int8_matmul_is_exact(backend: Backend, case: Any) -> None:
+def int8_matmul_is_exact(backend: Backend, case: tuple[Laid, Laid]) -> None:
     a, b = case
     expected = oracle.integer_matmul(a.values, b.values)
     assert_same(call(backend, "int8_matmul", a, b), expected)
@@ -140,7 +142,7 @@ DEPTHS = (517, 518, 519, 1024, 1025, 1040, 1041, 4099, 70_001)
 
 @covers("int8_matmul")
 @each("depth", DEPTHS)
-def deep_products_of_extreme_values(backend: Backend, depth: Any) -> None:
+def deep_products_of_extreme_values(backend: Backend, depth: int) -> None:
     for first, dtype in ((255, np.uint8), (127, np.int8), (-128, np.int8)):
         a = np.full((3, depth), first, dtype)
         a[1, ::2], a[2, -1] = 1, 3  # an odd sum, so that no rounding is harmless
@@ -158,7 +160,7 @@ SIZES = ((1, 64, 16), (1, 65, 17), (5, 63, 33), (33, 100, 15), (70, 257, 130), (
 
 @covers("int8_matmul")
 @each("sizes", SIZES)
-def int8_matrices_as_networks_have_them(backend: Backend, sizes: Any) -> None:
+def int8_matrices_as_networks_have_them(backend: Backend, sizes: tuple[int, int, int]) -> None:
     rows, inner, columns = sizes
     rng = np.random.Generator(np.random.PCG64(5))
     for dtype, layout in itertools.product((np.int8, np.uint8), LAYOUTS[:5]):
@@ -171,7 +173,7 @@ def int8_matrices_as_networks_have_them(backend: Backend, sizes: Any) -> None:
 
 @covers("int8_conv2d")
 @given(case=int8_convolutions())
-def int8_conv_is_exact(backend: Backend, case: Any) -> None:
+def int8_conv_is_exact(backend: Backend, case: tuple[Convolution, int]) -> None:
     conv, value = case
     expected = oracle.int8_conv2d(conv.x.values, conv.weight.values, value, *conv.options)
     actual = call(backend, "int8_conv2d", conv.x, conv.weight, value, *conv.options)
@@ -189,7 +191,7 @@ LAYERS = (
 
 @covers("int8_conv2d")
 @each("numbers", LAYERS)
-def int8_layers_as_networks_have_them(backend: Backend, numbers: Any) -> None:
+def int8_layers_as_networks_have_them(backend: Backend, numbers: tuple[int, ...]) -> None:
     n, c, o, side, k, s, p, d, groups = numbers
     rng = np.random.Generator(np.random.PCG64(6))
     weight = rng.integers(-128, 127, (o, c // groups, k, k), np.int8, endpoint=True)

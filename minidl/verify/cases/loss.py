@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,9 +16,12 @@ from ..tolerances import assert_close
 
 IGNORE = -100
 
+# logits (N, C), grad (N,), target (N,), weight (C,), the target to ignore, smoothing
+Labelled = tuple[Laid, Laid, np.ndarray, Laid | None, int, float]
+
 
 @st.composite
-def labelled(draw: Any) -> Any:
+def labelled(draw: st.DrawFn) -> Labelled:
     """logits (N, C), grad (N,), targets with ignored rows, weights or None, smoothing."""
     rows, classes = draw(st.integers(0, 5)), draw(st.integers(1, 6))
     dtype = draw(float_dtypes)
@@ -38,8 +39,9 @@ def labelled(draw: Any) -> Any:
 
 
 def shares(
-    target: Any, weight: Any, ignore: int, smoothing: float, dtype: Any, classes: int
-) -> Approx:
+    target: np.ndarray, weight: np.ndarray | None, ignore: int, smoothing: float,
+    dtype: np.dtype, classes: int,
+) -> Approx:  # fmt: skip
     """(N, C): how much each log-probability counts; a few roundings each, 0 in ignored rows."""
     w = np.ones(classes) if weight is None else weight.astype(np.float64)
     hot = np.arange(classes) == target[:, None]
@@ -49,23 +51,19 @@ def shares(
 
 
 def running_log_probs(logits: np.ndarray) -> Approx:
-    shifted = Approx(logits, logits.dtype) - logits.max(axis=1, keepdims=True).astype(np.float64)
+    peak: np.ndarray = logits.max(axis=1, keepdims=True).astype(np.float64)
+    shifted = Approx(logits, logits.dtype) - peak
     return shifted - shifted.exp().sum(1).log()
 
 
-def host(weight: Any) -> np.ndarray | None:
+def host(weight: Laid | np.ndarray | None) -> np.ndarray | None:
     return weight.values if isinstance(weight, Laid) else weight
 
 
 def check_loss(
-    backend: Backend,
-    logits: Any,
-    target: Any,
-    weight: Any,
-    ignore: Any,
-    smoothing: Any,
-    expected: Any = None,
-) -> None:
+    backend: Backend, logits: Laid, target: np.ndarray, weight: Laid | np.ndarray | None,
+    ignore: int, smoothing: float, expected: tuple[np.ndarray, np.ndarray] | None = None,
+) -> None:  # fmt: skip
     values = logits.values
     log_probs = running_log_probs(values)
     share = shares(target, host(weight), ignore, smoothing, values.dtype, values.shape[1])
@@ -77,15 +75,10 @@ def check_loss(
 
 
 def check_grad(
-    backend: Backend,
-    grad: Any,
-    log_probs: Any,
-    target: Any,
-    weight: Any,
-    ignore: Any,
-    smoothing: Any,
-    expected: Any = None,
-) -> None:
+    backend: Backend, grad: Laid, log_probs: np.ndarray, target: np.ndarray,
+    weight: Laid | np.ndarray | None, ignore: int, smoothing: float,
+    expected: np.ndarray | None = None,
+) -> None:  # fmt: skip
     dtype = log_probs.dtype
     share = shares(target, host(weight), ignore, smoothing, dtype, log_probs.shape[1])
     upstream = Approx(grad.values, dtype).reshape(-1, 1)
@@ -98,7 +91,7 @@ def check_grad(
 
 @covers("cross_entropy")
 @given(case=labelled())
-def cross_entropy_agrees_with_oracle(backend: Backend, case: Any) -> None:
+def cross_entropy_agrees_with_oracle(backend: Backend, case: Labelled) -> None:
     logits, _, target, weight, ignore, smoothing = case
     expected = oracle.cross_entropy(logits.values, target, host(weight), ignore, smoothing)
     check_loss(backend, logits, target, weight, ignore, smoothing, expected)
@@ -106,7 +99,7 @@ def cross_entropy_agrees_with_oracle(backend: Backend, case: Any) -> None:
 
 @covers("cross_entropy_grad")
 @given(case=labelled())
-def cross_entropy_grad_agrees_with_oracle(backend: Backend, case: Any) -> None:
+def cross_entropy_grad_agrees_with_oracle(backend: Backend, case: Labelled) -> None:
     logits, grad, target, weight, ignore, smoothing = case
     log_probs = oracle.log_softmax(logits.values, 1).astype(logits.dtype)
     expected = oracle.cross_entropy_grad(

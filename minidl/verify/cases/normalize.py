@@ -13,7 +13,7 @@ from backends import Backend
 from .. import oracle
 from ..conformance import call, covers, each
 from ..running import Approx
-from ..strategies import FLOATS, Laid, arrays, fill, float_dtypes
+from ..strategies import FLOATS, Laid, Shape, arrays, fill, float_dtypes
 from ..tolerances import assert_close
 
 EPS = st.sampled_from((1e-5, 1e-3, 0.5))
@@ -52,7 +52,7 @@ class Running:
 
 
 @st.composite
-def layer_norms(draw: Any) -> Any:
+def layer_norms(draw: st.DrawFn) -> list[Laid]:
     """grad, x (N, D), weight, bias (D,)."""
     rows, columns = draw(st.integers(0, 4)), draw(st.integers(1, 9))
     dtype = draw(float_dtypes)
@@ -61,7 +61,7 @@ def layer_norms(draw: Any) -> Any:
 
 
 @st.composite
-def batch_norms(draw: Any) -> Any:
+def batch_norms(draw: st.DrawFn) -> list[Laid]:
     """grad, x (N, C, L), weight, bias (C,), with at least one element in a channel."""
     shape = tuple(draw(st.integers(1, n)) for n in (4, 3, 5))
     dtype = draw(float_dtypes)
@@ -70,8 +70,9 @@ def batch_norms(draw: Any) -> Any:
 
 
 def check_layer_norm(
-    backend: Backend, x: Laid, weight: Laid, bias: Laid, eps: float, expected: Any
-) -> None:
+    backend: Backend, x: Laid, weight: Laid, bias: Laid, eps: float,
+    expected: tuple[np.ndarray, ...],
+) -> None:  # fmt: skip
     y, mean, _, inv_std = Running(x.values, weight.values, 1).forward(bias.values, eps)
     actual = call(backend, "layer_norm", x, weight, bias, eps)
     for got, want, running in zip(actual, expected, (y, mean, inv_std), strict=True):
@@ -80,7 +81,7 @@ def check_layer_norm(
 
 @covers("layer_norm")
 @given(case=layer_norms(), eps=EPS)
-def layer_norm_agrees_with_oracle(backend: Backend, case: Any, eps: Any) -> None:
+def layer_norm_agrees_with_oracle(backend: Backend, case: list[Laid], eps: float) -> None:
     _, x, weight, bias = case
     expected = oracle.layer_norm(x.values, weight.values, bias.values, eps)
     check_layer_norm(backend, x, weight, bias, eps, expected)
@@ -88,7 +89,7 @@ def layer_norm_agrees_with_oracle(backend: Backend, case: Any, eps: Any) -> None
 
 @covers("layer_norm_grad")
 @given(case=layer_norms(), eps=EPS)
-def layer_norm_grad_agrees_with_oracle(backend: Backend, case: Any, eps: Any) -> None:
+def layer_norm_grad_agrees_with_oracle(backend: Backend, case: list[Laid], eps: float) -> None:
     """mean and inv_std are given, so they carry no error of their own here."""
     grad, x, weight, bias = case
     _, mean, inv_std = oracle.layer_norm(x.values, weight.values, bias.values, eps)
@@ -102,8 +103,9 @@ def layer_norm_grad_agrees_with_oracle(backend: Backend, case: Any, eps: Any) ->
 
 
 def check_batch_norm(
-    backend: Backend, x: Laid, weight: Laid, bias: Laid, eps: float, expected: Any
-) -> None:
+    backend: Backend, x: Laid, weight: Laid, bias: Laid, eps: float,
+    expected: tuple[np.ndarray, ...],
+) -> None:  # fmt: skip
     y, mean, var, _ = Running(x.values, weight.values, 1).forward(bias.values, eps)
     bounds = y.bound, mean.bound.reshape(-1), var.bound.reshape(-1)
     actual = call(backend, "batch_norm", x, weight, bias, eps)
@@ -113,7 +115,7 @@ def check_batch_norm(
 
 @covers("batch_norm")
 @given(case=batch_norms(), eps=EPS)
-def batch_norm_agrees_with_oracle(backend: Backend, case: Any, eps: Any) -> None:
+def batch_norm_agrees_with_oracle(backend: Backend, case: list[Laid], eps: float) -> None:
     _, x, weight, bias = case
     expected = oracle.batch_norm(x.values, weight.values, bias.values, eps)
     check_batch_norm(backend, x, weight, bias, eps, expected)
@@ -121,7 +123,7 @@ def batch_norm_agrees_with_oracle(backend: Backend, case: Any, eps: Any) -> None
 
 @covers("batch_norm_grad")
 @given(case=batch_norms(), eps=EPS)
-def batch_norm_grad_agrees_with_oracle(backend: Backend, case: Any, eps: Any) -> None:
+def batch_norm_grad_agrees_with_oracle(backend: Backend, case: list[Laid], eps: float) -> None:
     grad, x, weight, bias = case
     _, mean, var = oracle.batch_norm(x.values, weight.values, bias.values, eps)
     mean, var = mean.astype(x.dtype), var.astype(x.dtype)
@@ -140,14 +142,15 @@ CHANNELS = ((64, 6, 196), (3, 129, 17), (257, 5, 1), (1, 2, 10007))
 
 @covers("layer_norm", "layer_norm_grad")
 @each("shape", ROWS)
-def layer_norm_of_many_elements(backend: Backend, method: str, shape: Any) -> None:
+def layer_norm_of_many_elements(backend: Backend, method: str, shape: Shape) -> None:
     """The float64 values of the running analysis stand in for the loops; 1e-5 is the usual eps."""
     for dtype in FLOATS:
         x, grad = (fill(shape, dtype, kind, 1) for kind in ("offset", "normal"))
         weight, bias = (fill(shape[1:], dtype, "normal", seed) for seed in (2, 3))
         running = Running(x, weight, 1)
         y, mean, _, inv_std = running.forward(bias, 1e-5)
-        args, bounds = (x, weight, bias, 1e-5), [y, mean, inv_std]
+        args: tuple[Any, ...] = (x, weight, bias, 1e-5)
+        bounds = [y, mean, inv_std]
         if method == "layer_norm_grad":
             given_mean, given_inv = mean.value.astype(dtype), inv_std.value.astype(dtype)
             args = (grad, x, weight, given_mean, given_inv)
@@ -158,13 +161,14 @@ def layer_norm_of_many_elements(backend: Backend, method: str, shape: Any) -> No
 
 @covers("batch_norm", "batch_norm_grad")
 @each("shape", CHANNELS)
-def batch_norm_of_many_elements(backend: Backend, method: str, shape: Any) -> None:
+def batch_norm_of_many_elements(backend: Backend, method: str, shape: Shape) -> None:
     for dtype in FLOATS:
         x, grad = (fill(shape, dtype, kind, 1) for kind in ("offset", "normal"))
         weight, bias = (fill(shape[1:2], dtype, "normal", seed) for seed in (2, 3))
         running = Running(x, weight, 1)
         y, mean, var, _ = running.forward(bias, 1e-5)
-        args, bounds = (x, weight, bias, 1e-5), [y, mean, var]
+        args: tuple[Any, ...] = (x, weight, bias, 1e-5)
+        bounds = [y, mean, var]
         if method == "batch_norm_grad":
             given_mean, given_var = mean.value.astype(dtype), var.value.astype(dtype)
             inv_std = 1.0 / (Approx(given_var, dtype) + 1e-5).sqrt()

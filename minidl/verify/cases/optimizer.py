@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ OFF_OR_ON = st.sampled_from((0.0, 0.01))
 
 
 @st.composite
-def states(draw: Any) -> Any:
+def states(draw: st.DrawFn) -> list[Laid]:
     """param, grad and two states, the second not negative; flat, or slices of a buffer."""
     n, dtype, seed = draw(st.integers(0, 33)), draw(float_dtypes), draw(seeds)
     layout = draw(st.sampled_from(("contiguous", "offset")))
@@ -32,21 +33,14 @@ def random_state(n: int, dtype: type, seed: int) -> list[np.ndarray]:
     return [param, grad, mean, fill((n,), dtype, "normal", seed + 3) ** 2]
 
 
-def lifted(arrays: Any) -> list[Approx | None]:
+def lifted(arrays: Sequence[Laid | None]) -> list[Approx | None]:
     return [None if a is None else Approx(a.values, a.dtype) for a in arrays]
 
 
 def running_sgd(
-    p: Any,
-    g: Any,
-    v: Any,
-    lr: Any,
-    momentum: Any,
-    dampening: Any,
-    weight_decay: Any,
-    nesterov: Any,
-    first: Any,
-) -> Any:
+    p: Approx, g: Approx, v: Approx | None, lr: float, momentum: float, dampening: float,
+    weight_decay: float, nesterov: bool, first: bool,
+) -> list[Approx]:  # fmt: skip
     g = g + p * weight_decay
     if v is None:
         return [p - g * lr]
@@ -55,8 +49,9 @@ def running_sgd(
 
 
 def running_rmsprop(
-    p: Any, g: Any, s: Any, v: Any, lr: Any, alpha: Any, eps: Any, weight_decay: Any, momentum: Any
-) -> Any:
+    p: Approx, g: Approx, s: Approx, v: Approx | None, lr: float, alpha: float, eps: float,
+    weight_decay: float, momentum: float,
+) -> list[Approx]:  # fmt: skip
     g = g + p * weight_decay
     s = s * alpha + g * g * (1 - alpha)
     step = g / (s.sqrt() + eps)
@@ -66,25 +61,18 @@ def running_rmsprop(
     return [p - v * lr, s, v]
 
 
-def running_adagrad(p: Any, g: Any, s: Any, lr: Any, eps: Any, weight_decay: Any) -> Any:
+def running_adagrad(
+    p: Approx, g: Approx, s: Approx, lr: float, eps: float, weight_decay: float
+) -> list[Approx]:
     g = g + p * weight_decay
     s = s + g * g
     return [p - g * lr / (s.sqrt() + eps), s]
 
 
 def running_adam(
-    p: Any,
-    g: Any,
-    m: Any,
-    s: Any,
-    step: Any,
-    lr: Any,
-    beta1: Any,
-    beta2: Any,
-    eps: Any,
-    weight_decay: Any,
-    decoupled: Any,
-) -> Any:
+    p: Approx, g: Approx, m: Approx, s: Approx, step: int, lr: float, beta1: float,
+    beta2: float, eps: float, weight_decay: float, decoupled: bool,
+) -> list[Approx]:  # fmt: skip
     if decoupled:
         p = p - p * (lr * weight_decay)
     else:
@@ -95,7 +83,7 @@ def running_adam(
     return [p - m_hat * lr / (s_hat.sqrt() + eps), m, s]
 
 
-RUNNING = {
+RUNNING: dict[str, Callable[..., list[Approx]]] = {
     "sgd_step": running_sgd,
     "rmsprop_step": running_rmsprop,
     "adagrad_step": running_adagrad,
@@ -104,15 +92,16 @@ RUNNING = {
 
 
 def check(
-    backend: Backend, method: str, arrays: list, options: tuple, changes: tuple[int, ...]
-) -> None:
+    backend: Backend, method: str, arrays: Sequence[Laid | None], options: tuple[Any, ...],
+    changes: tuple[int, ...],
+) -> None:  # fmt: skip
     """What the step leaves in `changes` against the oracle; everything else must stay as it was."""
     host = [None if a is None else a.values for a in arrays]
     expected = getattr(oracle, method)(*host, *options)
     bounds = RUNNING[method](*lifted(arrays), *options)
     actual = call_in_place(backend, method, *arrays, *options, changes=changes)
     for got, want, bound in zip(actual, expected, bounds, strict=True):
-        assert_close(got, want, bound.bound, arrays[0].dtype)
+        assert_close(got, want, bound.bound, bound.dtype)
 
 
 @covers("sgd_step")
@@ -125,16 +114,11 @@ def check(
     first=st.booleans(),
 )
 def sgd(
-    backend: Backend,
-    state: Any,
-    with_velocity: Any,
-    dampening: Any,
-    weight_decay: Any,
-    nesterov: Any,
-    first: Any,
-) -> None:
-    param, grad, velocity, _ = state
-    velocity = velocity if with_velocity else None
+    backend: Backend, state: list[Laid], with_velocity: bool, dampening: float,
+    weight_decay: float, nesterov: bool, first: bool,
+) -> None:  # fmt: skip
+    param, grad, mean, _ = state
+    velocity = mean if with_velocity else None
     momentum = 0.9 if with_velocity else 0.0
     options = (0.1, momentum, dampening, weight_decay, nesterov and with_velocity, first)
     changes = (0, 2) if with_velocity else (0,)
@@ -143,9 +127,9 @@ def sgd(
 
 @covers("rmsprop_step")
 @given(state=states(), with_velocity=st.booleans(), weight_decay=OFF_OR_ON)
-def rmsprop(backend: Backend, state: Any, with_velocity: Any, weight_decay: Any) -> None:
-    param, grad, velocity, square = state
-    velocity = velocity if with_velocity else None
+def rmsprop(backend: Backend, state: list[Laid], with_velocity: bool, weight_decay: float) -> None:
+    param, grad, mean, square = state
+    velocity = mean if with_velocity else None
     options = (0.01, 0.99, 1e-3, weight_decay, 0.9 if with_velocity else 0.0)
     changes = (0, 2, 3) if with_velocity else (0, 2)
     check(backend, "rmsprop_step", [param, grad, square, velocity], options, changes)
@@ -153,7 +137,7 @@ def rmsprop(backend: Backend, state: Any, with_velocity: Any, weight_decay: Any)
 
 @covers("adagrad_step")
 @given(state=states(), weight_decay=OFF_OR_ON)
-def adagrad(backend: Backend, state: Any, weight_decay: Any) -> None:
+def adagrad(backend: Backend, state: list[Laid], weight_decay: float) -> None:
     param, grad, _, square = state
     check(backend, "adagrad_step", [param, grad, square], (0.05, 1e-3, weight_decay), (0, 2))
 
@@ -167,8 +151,9 @@ def adagrad(backend: Backend, state: Any, weight_decay: Any) -> None:
     decoupled=st.booleans(),
 )
 def adam(
-    backend: Backend, state: Any, step: Any, eps: Any, weight_decay: Any, decoupled: Any
-) -> None:
+    backend: Backend, state: list[Laid], step: int, eps: float, weight_decay: float,
+    decoupled: bool,
+) -> None:  # fmt: skip
     options = (step, 1e-3, 0.9, 0.999, eps, weight_decay, decoupled)
     check(backend, "adam_step", state, options, (0, 2, 3))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +10,7 @@ from backends import Backend
 
 from .. import oracle
 from ..conformance import call, covers, each
-from ..strategies import BOUNDED, EXACT, FLOATS, Laid, Pooling, fill, poolings
+from ..strategies import BOUNDED, EXACT, FLOATS, Laid, Pair, Pooling, Shape, fill, poolings
 from ..tolerances import assert_close, assert_same, sum_bound
 
 # Ties in abundance, also of infinities, NaN and zeros of either sign.
@@ -21,7 +19,7 @@ SELECTED = ("integers", "constant", "special", "bits")
 
 @covers("max_pool2d")
 @given(case=poolings(SELECTED))
-def max_pool_selects_the_first_of_the_largest(backend: Backend, case: Any) -> None:
+def max_pool_selects_the_first_of_the_largest(backend: Backend, case: Pooling) -> None:
     expected, position = oracle.max_pool2d(case.x.values, *case.window)
     y, index = call(backend, "max_pool2d", case.x, *case.window)
     assert_same(index, position)
@@ -45,7 +43,7 @@ def max_pool_at_minus_infinity_and_nan(backend: Backend) -> None:
 
 @covers("max_pool2d_grad")
 @given(case=poolings(EXACT))
-def max_pool_grad_adds_at_the_positions(backend: Backend, case: Any) -> None:
+def max_pool_grad_adds_at_the_positions(backend: Backend, case: Pooling) -> None:
     _, position = oracle.max_pool2d(case.x.values, *case.window)
     expected = oracle.max_pool2d_grad(case.grad.values, position, case.x.shape)
     actual = call(backend, "max_pool2d_grad", case.grad, position, case.x.shape)
@@ -54,7 +52,9 @@ def max_pool_grad_adds_at_the_positions(backend: Backend, case: Any) -> None:
 
 @covers("avg_pool2d", "avg_pool2d_grad")
 @given(case=poolings(BOUNDED), include=st.booleans())
-def avg_pool_agrees_with_oracle(backend: Backend, method: str, case: Any, include: Any) -> None:
+def avg_pool_agrees_with_oracle(
+    backend: Backend, method: str, case: Pooling, include: bool
+) -> None:
     """Each result is a sum divided once, or a sum of quotients: two roundings more than a sum."""
     args = (case.x,) if method == "avg_pool2d" else (case.grad, case.x.shape)
     host = [a.values if isinstance(a, Laid) else a for a in args]
@@ -67,8 +67,9 @@ def avg_pool_agrees_with_oracle(backend: Backend, method: str, case: Any, includ
     assert_close(actual, function(*host, *case.window, include), bound, case.x.dtype)
 
 
-# (batch, channels, height, width), kernel, stride, padding
-NETWORKS = (
+Network = tuple[Shape, Pair, Pair, Pair]  # (N, C, H, W), kernel, stride, padding
+
+NETWORKS: tuple[Network, ...] = (
     ((4, 6, 28, 28), (2, 2), (2, 2), (0, 0)),
     ((3, 17, 15, 13), (3, 3), (2, 2), (1, 1)),
     ((2, 5, 9, 31), (3, 2), (1, 1), (0, 1)),
@@ -76,7 +77,7 @@ NETWORKS = (
 )
 
 
-def network(numbers: Any, dtype: type) -> Pooling:
+def network(numbers: Network, dtype: type) -> Pooling:
     shape, *window = numbers
     sides = zip(shape[2:], *window, strict=True)
     out = (*shape[:2], *(oracle.output_size(*s) for s in sides))
@@ -86,7 +87,7 @@ def network(numbers: Any, dtype: type) -> Pooling:
 
 @covers("max_pool2d", "max_pool2d_grad", "avg_pool2d", "avg_pool2d_grad")
 @each("numbers", NETWORKS)
-def pools_as_networks_have_them(backend: Backend, method: str, numbers: Any) -> None:
+def pools_as_networks_have_them(backend: Backend, method: str, numbers: Network) -> None:
     for dtype in FLOATS:
         case = network(numbers, dtype)
         x, grad, taps = case.x.values, case.grad.values, int(np.prod(case.kernel)) + 2

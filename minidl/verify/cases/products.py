@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from hypothesis import given
@@ -18,7 +18,7 @@ from ..tolerances import assert_close, assert_same, sum_bound
 
 
 @st.composite
-def products(draw: Any, kinds: Any) -> Any:
+def products(draw: st.DrawFn, kinds: tuple[str, ...]) -> tuple[Laid, Laid]:
     """a (..., M, K) and b (..., K, N) whose leading axes broadcast; K and the others may be 0."""
     side = st.integers(0, 6)
     rows, inner, columns = draw(side), draw(side), draw(side)
@@ -34,7 +34,7 @@ def products(draw: Any, kinds: Any) -> Any:
 
 @covers("matmul")
 @given(case=products(EXACT))
-def matmul_is_exact_on_exact_values(backend: Backend, case: Any) -> None:
+def matmul_is_exact_on_exact_values(backend: Backend, case: tuple[Laid, Laid]) -> None:
     a, b = case
     expected = oracle.matmul(a.values, b.values).astype(a.dtype)
     assert_same(call(backend, "matmul", a, b), expected, signed_zero=False)
@@ -42,7 +42,7 @@ def matmul_is_exact_on_exact_values(backend: Backend, case: Any) -> None:
 
 @covers("matmul")
 @given(case=products(BOUNDED))
-def matmul_agrees_with_oracle(backend: Backend, case: Any) -> None:
+def matmul_agrees_with_oracle(backend: Backend, case: tuple[Laid, Laid]) -> None:
     a, b = case
     magnitudes = oracle.matmul(np.abs(a.values), np.abs(b.values))
     bound = sum_bound(magnitudes, a.shape[-1], a.dtype)
@@ -55,7 +55,9 @@ SIZES = ((1, 300, 1), (17, 33, 65), (128, 784, 10), (257, 129, 31), (2, 2000, 3)
 
 @covers("matmul", "linear")
 @each("sizes", SIZES)
-def matrices_as_networks_have_them(backend: Backend, method: str, sizes: Any) -> None:
+def matrices_as_networks_have_them(
+    backend: Backend, method: str, sizes: tuple[int, int, int]
+) -> None:
     rows, inner, columns = sizes
     for dtype, layout in itertools.product(FLOATS, LAYOUTS[:5]):
         x = Laid(fill((rows, inner), dtype, "integers", 1), layout)
@@ -93,8 +95,11 @@ def nan_reaches_exactly_its_row(backend: Backend, method: str) -> None:
         assert_same(call(backend, method, x, *args), expected)
 
 
+Linear = tuple[Laid, Laid, Laid | None]  # x (N, D), weight (O, D), bias (O,)
+
+
 @st.composite
-def linears(draw: Any, kinds: Any) -> Any:
+def linears(draw: st.DrawFn, kinds: tuple[str, ...]) -> Linear:
     rows, inner, columns = (draw(st.integers(0, 7)) for _ in range(3))
     dtype = draw(float_dtypes)
     return (
@@ -104,13 +109,15 @@ def linears(draw: Any, kinds: Any) -> Any:
     )
 
 
-def host(bias: Laid | None, function=lambda b: b) -> np.ndarray | None:
+def host(
+    bias: Laid | None, function: Callable[[np.ndarray], np.ndarray] = lambda b: b
+) -> np.ndarray | None:
     return None if bias is None else function(bias.values)
 
 
 @covers("linear")
 @given(case=linears(EXACT))
-def linear_is_exact_on_exact_values(backend: Backend, case: Any) -> None:
+def linear_is_exact_on_exact_values(backend: Backend, case: Linear) -> None:
     x, weight, bias = case
     expected = oracle.linear(x.values, weight.values, host(bias)).astype(x.dtype)
     assert_same(call(backend, "linear", *case), expected, signed_zero=False)
@@ -118,7 +125,7 @@ def linear_is_exact_on_exact_values(backend: Backend, case: Any) -> None:
 
 @covers("linear")
 @given(case=linears(BOUNDED))
-def linear_agrees_with_oracle(backend: Backend, case: Any) -> None:
+def linear_agrees_with_oracle(backend: Backend, case: Linear) -> None:
     x, weight, bias = case
     magnitudes = oracle.linear(np.abs(x.values), np.abs(weight.values), host(bias, np.abs))
     bound = sum_bound(magnitudes, x.shape[1] + 1, x.dtype)
@@ -132,8 +139,11 @@ SUBSCRIPTS = (
 )  # fmt: skip
 
 
+Einsum = tuple[str, dict[str, int], list[Laid]]  # subscripts, the size of each letter, operands
+
+
 @st.composite
-def einsums(draw: Any, kinds: Any) -> Any:
+def einsums(draw: st.DrawFn, kinds: tuple[str, ...]) -> Einsum:
     subscripts = draw(st.sampled_from(SUBSCRIPTS))
     terms = subscripts.split("->")[0].split(",")
     size = {c: draw(st.integers(0, 3)) for c in sorted(set("".join(terms)))}
@@ -144,7 +154,7 @@ def einsums(draw: Any, kinds: Any) -> Any:
 
 @covers("einsum")
 @given(case=einsums(EXACT))
-def einsum_is_exact_on_exact_values(backend: Backend, case: Any) -> None:
+def einsum_is_exact_on_exact_values(backend: Backend, case: Einsum) -> None:
     subscripts, _, operands = case
     expected = oracle.einsum(subscripts, *(x.values for x in operands))
     actual = call(backend, "einsum", subscripts, *operands)
@@ -153,7 +163,7 @@ def einsum_is_exact_on_exact_values(backend: Backend, case: Any) -> None:
 
 @covers("einsum")
 @given(case=einsums(BOUNDED))
-def einsum_agrees_with_oracle(backend: Backend, case: Any) -> None:
+def einsum_agrees_with_oracle(backend: Backend, case: Einsum) -> None:
     subscripts, size, operands = case
     dtype = operands[0].dtype
     magnitudes = oracle.einsum(subscripts, *(np.abs(x.values) for x in operands))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -13,7 +12,7 @@ from backends import Backend
 
 from .. import oracle
 from ..conformance import call, covers
-from ..strategies import FLOATS, arrays, float_dtypes, shapes
+from ..strategies import FLOATS, Laid, Shape, arrays, float_dtypes, shapes
 from ..tolerances import (
     FALSE_ALARM,
     assert_close,
@@ -37,7 +36,7 @@ def philox_gives_the_published_answer_at_zero(backend: Backend) -> None:
 @covers("philox")
 @given(seed=SEEDS, counter=COUNTERS, count=st.integers(0, 23))
 def philox_agrees_with_python_integers(
-    backend: Backend, seed: Any, counter: Any, count: Any
+    backend: Backend, seed: int, counter: int, count: int
 ) -> None:
     assert_same(call(backend, "philox", seed, counter, count), oracle.philox(seed, counter, count))
 
@@ -45,7 +44,7 @@ def philox_agrees_with_python_integers(
 @covers("uniform")
 @given(seed=SEEDS, counter=COUNTERS, shape=shapes(), dtype=float_dtypes)
 def uniform_takes_the_upper_24_bits(
-    backend: Backend, seed: Any, counter: Any, shape: Any, dtype: Any
+    backend: Backend, seed: int, counter: int, shape: Shape, dtype: type
 ) -> None:
     expected = oracle.uniform(seed, counter, shape, dtype)
     assert_same(call(backend, "uniform", seed, counter, shape, np.dtype(dtype)), expected)
@@ -54,7 +53,7 @@ def uniform_takes_the_upper_24_bits(
 @covers("normal")
 @given(seed=SEEDS, counter=COUNTERS, shape=shapes(), dtype=float_dtypes)
 def normal_agrees_with_the_math_library(
-    backend: Backend, reference: Backend, seed: Any, counter: Any, shape: Any, dtype: Any
+    backend: Backend, reference: Backend, seed: int, counter: int, shape: Shape, dtype: type
 ) -> None:
     expected = oracle.normal(seed, counter, shape)
     actual = call(backend, "normal", seed, counter, shape, np.dtype(dtype))
@@ -103,7 +102,7 @@ P = st.sampled_from((0.0, 0.1, 0.5, 0.9, 1.0, 2.0**-33)) | st.floats(0, 1)
 
 @covers("dropout")
 @given(x=arrays(kinds=("normal", "special", "bits")), p=P, seed=SEEDS, counter=COUNTERS)
-def dropout_is_exact(backend: Backend, x: Any, p: Any, seed: Any, counter: Any) -> None:
+def dropout_is_exact(backend: Backend, x: Laid, p: float, seed: int, counter: int) -> None:
     y, mask = oracle.dropout(x.values, p, seed, counter)
     actual, kept = call(backend, "dropout", x, p, seed, counter)
     assert_same(kept, mask)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -14,34 +13,49 @@ from backends import Backend
 from .. import oracle
 from ..conformance import call, covers, each
 from ..running import Approx
-from ..strategies import BOUNDED, EXACT, FLOATS, Laid, arrays, axes_of, fill, seeds, shapes
+from ..strategies import (
+    BOUNDED,
+    EXACT,
+    FLOATS,
+    Axes,
+    Laid,
+    Shape,
+    arrays,
+    axes_of,
+    fill,
+    seeds,
+    shapes,
+)
 from ..tolerances import assert_close, assert_same, sum_bound
 
 ALL_VALUES = ("integers", "normal", "special", "wide", "bits")
 LARGE = ((70001,), (263, 301), (7, 10007), (10007, 7), (5, 67, 211))
 
+Reduction = tuple[Laid, Axes, bool]  # an array, axes to reduce and keepdims
+
 
 @st.composite
-def reductions(draw: Any, kinds: Any = BOUNDED, min_side: Any = 1) -> Any:
+def reductions(draw: st.DrawFn, kinds: tuple[str, ...] = BOUNDED, min_side: int = 1) -> Reduction:
     """An array, axes to reduce (none of them empty), and keepdims."""
     x = draw(arrays(shapes(min_side=min_side), kinds=kinds))
     return x, draw(axes_of(x.values.ndim)), draw(st.booleans())
 
 
-def terms(x: np.ndarray, axis: Any) -> int:
+def terms(x: np.ndarray, axis: Axes) -> int:
     """How many elements one result is made of."""
     axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
     return int(np.prod([x.shape[a] for a in axes], dtype=np.int64))
 
 
-def summed(x: np.ndarray, axis: Any, keepdims: bool) -> np.ndarray:
+def summed(x: np.ndarray, axis: Axes, keepdims: bool) -> np.ndarray:
     """Magnitudes added up, for bounds."""
-    return np.abs(x.astype(np.float64)).sum(axis=axis, keepdims=keepdims)
+    total: np.ndarray = np.abs(x.astype(np.float64)).sum(axis=axis, keepdims=keepdims)
+    return total
 
 
 @covers("sum")
 @given(case=reductions(kinds=EXACT, min_side=0))
-def sum_is_exact_on_exact_values(backend: Backend, case: Any) -> None:
+def sum_is_exact_on_exact_values(backend: Backend, case: Reduction) -> None:
     x, axis, keepdims = case
     expected = oracle.total(x.values, axis, keepdims).astype(x.dtype)
     assert_same(call(backend, "sum", x, axis, keepdims), expected, signed_zero=False)
@@ -49,7 +63,7 @@ def sum_is_exact_on_exact_values(backend: Backend, case: Any) -> None:
 
 @covers("sum", "mean")
 @given(case=reductions())
-def sums_agree_with_oracle(backend: Backend, method: str, case: Any) -> None:
+def sums_agree_with_oracle(backend: Backend, method: str, case: Reduction) -> None:
     x, axis, keepdims = case
     function = oracle.total if method == "sum" else oracle.mean
     n = terms(x.values, axis)
@@ -60,9 +74,9 @@ def sums_agree_with_oracle(backend: Backend, method: str, case: Any) -> None:
 
 @covers("sum", "mean", "var")
 @each("shape", LARGE)
-def sums_of_many_elements(backend: Backend, method: str, shape: Any) -> None:
+def sums_of_many_elements(backend: Backend, method: str, shape: Shape) -> None:
     """Along every axis of long, wide and deep arrays, in both memory orders."""
-    function = {"sum": np.sum, "mean": np.mean, "var": np.var}[method]
+    function = getattr(np, method)
     for dtype, layout in itertools.product(FLOATS, ("contiguous", "fortran", "reversed")):
         x = Laid(fill(shape, dtype, "normal", 4), layout)
         for axis in (None, *range(len(shape)), tuple(range(1, len(shape)))):
@@ -78,8 +92,8 @@ def sums_of_many_elements(backend: Backend, method: str, shape: Any) -> None:
 
 @covers("sum")
 @each("dtype", [np.bool_, np.int8, np.uint8, np.int32, np.int64])
-def integers_add_up_in_int64(backend: Backend, dtype: Any) -> None:
-    x = np.full((3, 70001), np.iinfo(dtype).max if dtype != np.bool_ else True, dtype)
+def integers_add_up_in_int64(backend: Backend, dtype: type) -> None:
+    x: np.ndarray = np.full((3, 70001), np.iinfo(dtype).max if dtype != np.bool_ else True, dtype)
     if dtype == np.int64:
         x >>= 20  # so that the sum fits
     for axis in (None, 0, 1):
@@ -89,7 +103,7 @@ def integers_add_up_in_int64(backend: Backend, dtype: Any) -> None:
 
 @covers("mean")
 @given(case=reductions(kinds=("constant", "integers")))
-def mean_of_a_power_of_two_elements_is_exact(backend: Backend, case: Any) -> None:
+def mean_of_a_power_of_two_elements_is_exact(backend: Backend, case: Reduction) -> None:
     x, axis, keepdims = case
     if terms(x.values, axis) in (1, 2, 4, 8, 16):
         whole = Laid(np.round(x.values), x.layout)
@@ -97,7 +111,7 @@ def mean_of_a_power_of_two_elements_is_exact(backend: Backend, case: Any) -> Non
         assert_same(call(backend, "mean", whole, axis, keepdims), expected, signed_zero=False)
 
 
-def running_var(x: np.ndarray, axis: Any, correction: float, keepdims: bool) -> Approx:
+def running_var(x: np.ndarray, axis: Axes, correction: float, keepdims: bool) -> Approx:
     """The two-pass formula with its rounding errors."""
     values = Approx(x, x.dtype)
     deviation = values - values.mean(axis)
@@ -106,7 +120,7 @@ def running_var(x: np.ndarray, axis: Any, correction: float, keepdims: bool) -> 
 
 @covers("var")
 @given(case=reductions(), correction=st.sampled_from((0, 1, 0.5)))
-def var_agrees_with_oracle(backend: Backend, case: Any, correction: Any) -> None:
+def var_agrees_with_oracle(backend: Backend, case: Reduction, correction: float) -> None:
     x, axis, keepdims = case
     if terms(x.values, axis) <= correction:
         return
@@ -117,7 +131,7 @@ def var_agrees_with_oracle(backend: Backend, case: Any, correction: Any) -> None
 
 @covers("max", "min")
 @given(case=reductions(kinds=ALL_VALUES))
-def extremes_agree_with_oracle(backend: Backend, method: str, case: Any) -> None:
+def extremes_agree_with_oracle(backend: Backend, method: str, case: Reduction) -> None:
     x, axis, keepdims = case
     expected = oracle.extreme(x.values, axis, keepdims, method == "max")
     assert_same(call(backend, method, x, axis, keepdims), expected, signed_zero=False)
@@ -125,7 +139,7 @@ def extremes_agree_with_oracle(backend: Backend, method: str, case: Any) -> None
 
 @covers("max", "min", "argmax", "argmin")
 @each("shape", LARGE)
-def extremes_of_many_elements(backend: Backend, method: str, shape: Any) -> None:
+def extremes_of_many_elements(backend: Backend, method: str, shape: Shape) -> None:
     """With ties, and with NaN in some lines; the first of equals counts."""
     for dtype in (*FLOATS, np.int8, np.int64):
         x = fill(shape, np.float64, "normal", 9)
@@ -139,7 +153,7 @@ def extremes_of_many_elements(backend: Backend, method: str, shape: Any) -> None
 
 @covers("argmax", "argmin")
 @given(data=st.data())
-def arg_finds_the_first(backend: Backend, method: str, data: Any) -> None:
+def arg_finds_the_first(backend: Backend, method: str, data: st.DataObject) -> None:
     x = data.draw(arrays(shapes(min_side=1), kinds=("integers", "special", "bits")), label="x")
     ndim = x.values.ndim
     axis = data.draw(st.none() | st.integers(0, ndim - 1) if ndim else st.none(), label="axis")
@@ -147,21 +161,24 @@ def arg_finds_the_first(backend: Backend, method: str, data: Any) -> None:
     assert_same(call(backend, method, x, axis), expected)
 
 
+Lines = tuple[list[Laid], int]  # arrays of one shape, and the axis along which their lines lie
+
+
 @st.composite
-def along_one_axis(draw: Any, kinds: Any = BOUNDED, count: Any = 1) -> Any:
+def along_one_axis(draw: st.DrawFn, kinds: tuple[str, ...] = BOUNDED, count: int = 1) -> Lines:
     """Arrays of one shape with at least one axis, and an axis that is not empty."""
     shape = draw(shapes(min_dims=1, min_side=1))
     axis = draw(st.integers(0, len(shape) - 1))
     if draw(st.integers(0, 5)) == 5:  # no rows at all
         shape = tuple(n if a == axis else 0 for a, n in enumerate(shape))
     dtype = draw(st.sampled_from(FLOATS))
-    return (*(draw(arrays(shape, dtype, kinds)) for _ in range(count)), axis)
+    return [draw(arrays(shape, dtype, kinds)) for _ in range(count)], axis
 
 
 @covers("cumsum")
 @given(case=along_one_axis())
-def cumsum_agrees_with_oracle(backend: Backend, case: Any) -> None:
-    x, axis = case
+def cumsum_agrees_with_oracle(backend: Backend, case: Lines) -> None:
+    (x,), axis = case
     magnitudes = np.cumsum(np.abs(x.values.astype(np.float64)), axis)
     bound = sum_bound(magnitudes, x.shape[axis], x.dtype)
     assert_close(call(backend, "cumsum", x, axis), oracle.cumsum(x.values, axis), bound, x.dtype)
@@ -176,7 +193,7 @@ def cumsum_of_many_elements_is_exact(backend: Backend) -> None:
             assert_same(call(backend, "cumsum", x, axis), expected, signed_zero=False)
 
 
-def running_softmax(x: np.ndarray, axis: Any) -> tuple[Approx, Approx, Approx]:
+def running_softmax(x: np.ndarray, axis: Axes) -> tuple[Approx, Approx, Approx]:
     """softmax, log_softmax and logsumexp (axis kept) with their rounding errors.
 
     The maximum is one of the elements, so it carries no error.
@@ -191,7 +208,7 @@ def running_softmax(x: np.ndarray, axis: Any) -> tuple[Approx, Approx, Approx]:
 
 @covers("logsumexp")
 @given(case=reductions())
-def logsumexp_agrees_with_oracle(backend: Backend, case: Any) -> None:
+def logsumexp_agrees_with_oracle(backend: Backend, case: Reduction) -> None:
     x, axis, keepdims = case
     expected = oracle.logsumexp(x.values, axis, keepdims)
     if not x.values.size:
@@ -202,10 +219,10 @@ def logsumexp_agrees_with_oracle(backend: Backend, case: Any) -> None:
 
 @covers("softmax", "log_softmax")
 @given(case=along_one_axis())
-def softmax_agrees_with_oracle(backend: Backend, method: str, case: Any) -> None:
-    x, axis = case
+def softmax_agrees_with_oracle(backend: Backend, method: str, case: Lines) -> None:
+    (x,), axis = case
     expected = getattr(oracle, method)(x.values, axis)
-    bound = 0.0
+    bound: np.ndarray | float = 0.0
     if x.values.size:
         bound = running_softmax(x.values, axis)[method == "log_softmax"].bound
     assert_close(call(backend, method, x, axis), expected, bound, x.dtype)
@@ -213,7 +230,7 @@ def softmax_agrees_with_oracle(backend: Backend, method: str, case: Any) -> None
 
 @covers("softmax", "log_softmax", "logsumexp")
 @each("shape", LARGE)
-def softmax_of_many_elements(backend: Backend, method: str, shape: Any) -> None:
+def softmax_of_many_elements(backend: Backend, method: str, shape: Shape) -> None:
     position = ("softmax", "log_softmax", "logsumexp").index(method)
     for dtype, layout in itertools.product(FLOATS, ("contiguous", "fortran")):
         x = Laid(fill(shape, dtype, "normal", 6), layout)
@@ -267,8 +284,8 @@ def running_softmax_grad(method: str, grad: np.ndarray, y: np.ndarray, axis: int
 
 @covers("softmax_grad", "log_softmax_grad")
 @given(case=along_one_axis(kinds=("integers", "normal", "constant"), count=2))
-def softmax_grads_agree_with_oracle(backend: Backend, method: str, case: Any) -> None:
-    grad, x, axis = case
+def softmax_grads_agree_with_oracle(backend: Backend, method: str, case: Lines) -> None:
+    (grad, x), axis = case
     forward = oracle.softmax if method == "softmax_grad" else oracle.log_softmax
     y = Laid(forward(x.values, axis).astype(x.dtype), grad.layout)
     expected = getattr(oracle, method)(grad.values, y.values, axis)
@@ -280,7 +297,7 @@ def softmax_grads_agree_with_oracle(backend: Backend, method: str, case: Any) ->
 
 @covers("softmax_grad", "log_softmax_grad")
 @each("shape", LARGE)
-def softmax_grads_of_many_elements(backend: Backend, method: str, shape: Any) -> None:
+def softmax_grads_of_many_elements(backend: Backend, method: str, shape: Shape) -> None:
     for dtype in FLOATS:
         grad = fill(shape, dtype, "normal", 1)
         for axis in range(len(shape)):
@@ -292,11 +309,10 @@ def softmax_grads_of_many_elements(backend: Backend, method: str, shape: Any) ->
 
 @covers("sum", "mean", "max", "min")
 @given(seed=seeds)
-def nan_reaches_exactly_its_own_result(backend: Backend, method: str, seed: Any) -> None:
+def nan_reaches_exactly_its_own_result(backend: Backend, method: str, seed: int) -> None:
     rng = np.random.Generator(np.random.PCG64(seed))
     x = rng.integers(-3, 4, (3, 4, 5)).astype(np.float32)
     x[tuple(rng.integers(0, n) for n in x.shape)] = np.nan
     for axis in (None, 0, 1, 2, (0, 2)):
-        function = {"sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min}[method]
-        expected = np.isnan(function(x, axis=axis))
+        expected = np.isnan(getattr(np, method)(x, axis=axis))
         assert np.array_equal(np.isnan(call(backend, method, x, axis)), expected)

@@ -13,7 +13,7 @@ from backends import Backend
 
 from .. import oracle
 from ..conformance import call, call_in_place, covers, each
-from ..strategies import EXACT, FLOATS, Laid, arrays, fill, index_arrays, shapes
+from ..strategies import EXACT, FLOATS, Laid, Shape, arrays, fill, index_arrays, shapes
 from ..tolerances import assert_same
 
 ANY_BITS = ("bits", "integers")
@@ -21,7 +21,7 @@ ANY_BITS = ("bits", "integers")
 
 @covers("reshape")
 @given(x=arrays(kinds=ANY_BITS), data=st.data())
-def reshape_keeps_c_order(backend: Backend, x: Any, data: Any) -> None:
+def reshape_keeps_c_order(backend: Backend, x: Laid, data: st.DataObject) -> None:
     size = x.values.size
     candidates = [(size,), (1, size, 1), *([(2, size // 2)] if size % 2 == 0 else []), x.shape]
     shape = data.draw(st.sampled_from(candidates), label="shape")
@@ -31,14 +31,14 @@ def reshape_keeps_c_order(backend: Backend, x: Any, data: Any) -> None:
 
 @covers("transpose")
 @given(x=arrays(kinds=ANY_BITS), data=st.data())
-def transpose_permutes(backend: Backend, x: Any, data: Any) -> None:
+def transpose_permutes(backend: Backend, x: Laid, data: st.DataObject) -> None:
     axes = tuple(data.draw(st.permutations(range(x.values.ndim)), label="axes"))
     assert_same(call(backend, "transpose", x, axes), oracle.transpose(x.values, axes))
 
 
 @covers("broadcast_to")
 @given(x=arrays(shapes(max_dims=3), kinds=ANY_BITS), data=st.data())
-def broadcast_to_repeats(backend: Backend, x: Any, data: Any) -> None:
+def broadcast_to_repeats(backend: Backend, x: Laid, data: st.DataObject) -> None:
     lead = data.draw(shapes(max_dims=2, max_side=3), label="lead")
     times = data.draw(st.integers(0, 3), label="times")
     shape = (*lead, *(times if n == 1 else n for n in x.shape))
@@ -52,7 +52,7 @@ def broadcast_to_repeats(backend: Backend, x: Any, data: Any) -> None:
 
 @covers("concatenate")
 @given(data=st.data())
-def concatenate_puts_one_behind_another(backend: Backend, data: Any) -> None:
+def concatenate_puts_one_behind_another(backend: Backend, data: st.DataObject) -> None:
     shape = data.draw(shapes(min_dims=1, max_dims=3), label="shape")
     axis = data.draw(st.integers(0, len(shape) - 1), label="axis")
     lengths = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=4), label="lengths")
@@ -66,7 +66,7 @@ def concatenate_puts_one_behind_another(backend: Backend, data: Any) -> None:
 
 @covers("pad")
 @given(x=arrays(shapes(max_dims=3), kinds=ANY_BITS), data=st.data())
-def pad_frames(backend: Backend, x: Any, data: Any) -> None:
+def pad_frames(backend: Backend, x: Laid, data: st.DataObject) -> None:
     side = st.integers(0, 3)
     widths = [(data.draw(side), data.draw(side)) for _ in x.shape]
     value = data.draw(st.sampled_from((0, -1.5, float("inf"), float("nan"))), label="value")
@@ -75,14 +75,14 @@ def pad_frames(backend: Backend, x: Any, data: Any) -> None:
 
 @covers("flip")
 @given(x=arrays(shapes(min_dims=1), kinds=ANY_BITS), data=st.data())
-def flip_reverses(backend: Backend, x: Any, data: Any) -> None:
+def flip_reverses(backend: Backend, x: Laid, data: st.DataObject) -> None:
     axes = st.lists(st.integers(0, x.values.ndim - 1), unique=True)
     axis = tuple(data.draw(axes, label="axis"))
     assert_same(call(backend, "flip", x, axis), oracle.flip(x.values, axis))
 
 
 @st.composite
-def indices(draw: Any, shape: Any) -> Any:
+def indices(draw: st.DrawFn, shape: Shape) -> Any:
     """Basic, advanced and mixed indices, with negative and repeated positions and masks."""
     kind = draw(st.sampled_from(("basic", "integers", "mixed", "mask", "list")))
     if kind == "basic" or not shape or 0 in shape:
@@ -111,7 +111,7 @@ def indices(draw: Any, shape: Any) -> Any:
     return tuple(items)
 
 
-def native_index(backend: Backend, index: Any) -> None:
+def native_index(backend: Backend, index: Any) -> Any:
     """The index with its arrays moved to the backend, as the engine passes it."""
     if isinstance(index, tuple):
         return tuple(native_index(backend, i) for i in index)
@@ -120,14 +120,14 @@ def native_index(backend: Backend, index: Any) -> None:
 
 @covers("getitem")
 @given(x=arrays(kinds=ANY_BITS), data=st.data())
-def getitem_takes_what_numpy_takes(backend: Backend, x: Any, data: Any) -> None:
+def getitem_takes_what_numpy_takes(backend: Backend, x: Laid, data: st.DataObject) -> None:
     index = data.draw(indices(x.shape), label="index")
     assert_same(call(backend, "getitem", x, index), np.asarray(x.values[index]))
 
 
 @covers("getitem_grad")
 @given(shape=shapes(), data=st.data())
-def getitem_grad_adds_back(backend: Backend, shape: Any, data: Any) -> None:
+def getitem_grad_adds_back(backend: Backend, shape: Shape, data: st.DataObject) -> None:
     index = data.draw(indices(shape), label="index")
     taken = np.zeros(shape)[index].shape
     grad = data.draw(arrays(taken, kinds=EXACT), label="grad")
@@ -138,7 +138,7 @@ def getitem_grad_adds_back(backend: Backend, shape: Any, data: Any) -> None:
 
 @covers("setitem")
 @given(x=arrays(kinds=("integers",)), data=st.data())
-def setitem_writes_what_numpy_writes(backend: Backend, x: Any, data: Any) -> None:
+def setitem_writes_what_numpy_writes(backend: Backend, x: Laid, data: st.DataObject) -> None:
     index = data.draw(indices(x.shape), label="index")
     expected = x.values.copy()
     taken = np.asarray(expected[index])
@@ -160,8 +160,11 @@ def setitem_writes_what_numpy_writes(backend: Backend, x: Any, data: Any) -> Non
     assert_same(after, expected)
 
 
+Gather = tuple[Shape, int, np.ndarray]  # the shape of x, an axis, and positions along it
+
+
 @st.composite
-def gathers(draw: Any) -> Any:
+def gathers(draw: st.DrawFn) -> Gather:
     """The shape of x, an axis, and an index array that differs from x along that axis only."""
     shape = draw(shapes(min_dims=1, max_dims=3, min_side=1))
     axis = draw(st.integers(0, len(shape) - 1))
@@ -172,7 +175,7 @@ def gathers(draw: Any) -> Any:
 
 @covers("gather")
 @given(case=gathers(), data=st.data())
-def gather_takes_along_axis(backend: Backend, case: Any, data: Any) -> None:
+def gather_takes_along_axis(backend: Backend, case: Gather, data: st.DataObject) -> None:
     shape, axis, index = case
     x = data.draw(arrays(shape, kinds=ANY_BITS), label="x")
     expected = oracle.gather(x.values, axis, index)
@@ -181,7 +184,7 @@ def gather_takes_along_axis(backend: Backend, case: Any, data: Any) -> None:
 
 @covers("gather_grad")
 @given(case=gathers(), data=st.data())
-def gather_grad_adds_back(backend: Backend, case: Any, data: Any) -> None:
+def gather_grad_adds_back(backend: Backend, case: Gather, data: st.DataObject) -> None:
     shape, axis, index = case
     grad = data.draw(arrays(index.shape, kinds=EXACT), label="grad")
     expected = oracle.gather_grad(grad.values, axis, index, shape).astype(grad.dtype)
@@ -191,7 +194,7 @@ def gather_grad_adds_back(backend: Backend, case: Any, data: Any) -> None:
 
 @covers("index_add")
 @given(data=st.data())
-def index_add_adds_slices(backend: Backend, data: Any) -> None:
+def index_add_adds_slices(backend: Backend, data: st.DataObject) -> None:
     x = data.draw(arrays(shapes(min_dims=1, max_dims=3, min_side=1), kinds=EXACT), label="x")
     axis = data.draw(st.integers(0, x.values.ndim - 1), label="axis")
     count = data.draw(st.integers(0, 6), label="count")
@@ -204,7 +207,9 @@ def index_add_adds_slices(backend: Backend, data: Any) -> None:
 
 @covers("embedding", "embedding_grad")
 @given(data=st.data())
-def embedding_takes_rows_and_adds_them_back(backend: Backend, method: str, data: Any) -> None:
+def embedding_takes_rows_and_adds_them_back(
+    backend: Backend, method: str, data: st.DataObject
+) -> None:
     rows, width = data.draw(st.integers(1, 5)), data.draw(st.integers(0, 4))
     index = data.draw(index_arrays(data.draw(shapes(max_dims=3, max_side=4)), rows), label="index")
     if method == "embedding":
@@ -227,7 +232,7 @@ SCATTERS = ("getitem_grad", "gather_grad", "index_add", "embedding_grad")
 
 @covers(*SCATTERS)
 @each("crowd", [1, 3, 1000])
-def scatters_of_many_elements_lose_nothing(backend: Backend, method: str, crowd: Any) -> None:
+def scatters_of_many_elements_lose_nothing(backend: Backend, method: str, crowd: int) -> None:
     """Where threads share a target, an addition that is not atomic would go missing."""
     rng = np.random.Generator(np.random.PCG64(crowd))
     index = rng.integers(0, crowd, 5003)

@@ -5,14 +5,7 @@ definition, and sums are `math.fsum`, so that its own error is one rounding. Arr
 NumPy arrays of any dtype and go out as float64 (or integers). Keep inputs small.
 """
 
-from .conv import (
-    col2im,
-    conv2d,
-    conv2d_input_grad,
-    conv2d_weight_grad,
-    im2col,
-    output_size,
-)
+from .conv import col2im, conv2d, conv2d_input_grad, conv2d_weight_grad, im2col, output_size
 from .elementwise import BINARY, UNARY, gelu, gelu_grad, leaky_relu, map1, map2, silu_grad
 from .loss import cross_entropy, cross_entropy_grad
 from .normalize import batch_norm, batch_norm_grad, layer_norm, layer_norm_grad
@@ -35,16 +28,7 @@ from .reduce import (
     total,
     var,
 )
-from .shape import (
-    concatenate,
-    flip,
-    gather,
-    gather_grad,
-    getitem_grad,
-    index_add,
-    pad,
-    transpose,
-)
+from .shape import concatenate, flip, gather, gather_grad, getitem_grad, index_add, pad, transpose
 
 __all__ = [
     "BINARY",

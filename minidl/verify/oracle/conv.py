@@ -21,13 +21,13 @@ def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int
     return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def _windows(shape: Index, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> list[int]:
+def _windows(shape: Index, kernel: Index, stride: Pair, padding: Pair, dilation: Pair) -> list[int]:
     measures = zip(shape[2:], kernel, stride, padding, dilation, strict=True)
     return [output_size(*m) for m in measures]
 
 
 def _taps(
-    shape: Index, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+    shape: Index, kernel: Index, stride: Pair, padding: Pair, dilation: Pair
 ) -> Iterator[tuple[int, int, int, int, int, int]]:
     """(oh, ow, kh, kw, h, w) for every window and every tap in it; h, w may lie in the padding."""
     sizes = _windows(shape, kernel, stride, padding, dilation)
@@ -57,7 +57,10 @@ def _collect(terms: dict[Index, list[float]], shape: Index) -> np.ndarray:
     return y
 
 
-def conv2d(x, weight, bias, stride, padding, dilation, groups) -> np.ndarray:
+def conv2d(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: Pair, padding: Pair,
+    dilation: Pair, groups: int,
+) -> np.ndarray:  # fmt: skip
     x64, w64 = np.asarray(x, np.float64), np.asarray(weight, np.float64)
     terms: dict[Index, list[float]] = defaultdict(list)
     for out, source, tap in _triples(x.shape, weight.shape, stride, padding, dilation, groups):
@@ -67,7 +70,10 @@ def conv2d(x, weight, bias, stride, padding, dilation, groups) -> np.ndarray:
     return y if bias is None else y + np.asarray(bias, np.float64).reshape(1, -1, 1, 1)
 
 
-def conv2d_input_grad(grad, weight, shape, stride, padding, dilation, groups) -> np.ndarray:
+def conv2d_input_grad(
+    grad: np.ndarray, weight: np.ndarray, shape: Index, stride: Pair, padding: Pair,
+    dilation: Pair, groups: int,
+) -> np.ndarray:  # fmt: skip
     g64, w64 = np.asarray(grad, np.float64), np.asarray(weight, np.float64)
     terms: dict[Index, list[float]] = defaultdict(list)
     for out, source, tap in _triples(shape, weight.shape, stride, padding, dilation, groups):
@@ -75,7 +81,10 @@ def conv2d_input_grad(grad, weight, shape, stride, padding, dilation, groups) ->
     return _collect(terms, shape)
 
 
-def conv2d_weight_grad(grad, x, shape, stride, padding, dilation, groups) -> np.ndarray:
+def conv2d_weight_grad(
+    grad: np.ndarray, x: np.ndarray, shape: Index, stride: Pair, padding: Pair,
+    dilation: Pair, groups: int,
+) -> np.ndarray:  # fmt: skip
     g64, x64 = np.asarray(grad, np.float64), np.asarray(x, np.float64)
     terms: dict[Index, list[float]] = defaultdict(list)
     for out, source, tap in _triples(x.shape, shape, stride, padding, dilation, groups):
@@ -83,7 +92,9 @@ def conv2d_weight_grad(grad, x, shape, stride, padding, dilation, groups) -> np.
     return _collect(terms, shape)
 
 
-def im2col(x, kernel, stride, padding, dilation, value) -> np.ndarray:
+def im2col(
+    x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, value: float
+) -> np.ndarray:
     n, c, height, width = x.shape
     sizes = _windows(x.shape, kernel, stride, padding, dilation)
     y = np.empty((n, c, *kernel, *sizes), x.dtype)
@@ -93,7 +104,9 @@ def im2col(x, kernel, stride, padding, dilation, value) -> np.ndarray:
     return y.reshape(n, c * kernel[0] * kernel[1], sizes[0] * sizes[1])
 
 
-def col2im(cols, shape, kernel, stride, padding, dilation) -> np.ndarray:
+def col2im(
+    cols: np.ndarray, shape: Index, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> np.ndarray:
     n, c, height, width = shape
     sizes = _windows(shape, kernel, stride, padding, dilation)
     cols = np.asarray(cols, np.float64).reshape(n, c, *kernel, *sizes)

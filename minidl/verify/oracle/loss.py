@@ -9,7 +9,7 @@ import numpy as np
 from .reduce import log_softmax
 
 
-def _share(classes: int, target: int, weight, smoothing: float) -> list[float]:
+def _share(classes: int, target: int, weight: np.ndarray | None, smoothing: float) -> list[float]:
     """How much each class's log-probability counts in the loss: loss = -sum_c share[c] logp[c]."""
     w = [1.0] * classes if weight is None else [float(v) for v in weight]
     return [
@@ -17,7 +17,10 @@ def _share(classes: int, target: int, weight, smoothing: float) -> list[float]:
     ]
 
 
-def cross_entropy(logits, target, weight, ignore_index, smoothing) -> tuple[np.ndarray, np.ndarray]:
+def cross_entropy(
+    logits: np.ndarray, target: np.ndarray, weight: np.ndarray | None, ignore_index: int,
+    smoothing: float,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     log_probs = log_softmax(logits, 1)
     rows, classes = logits.shape
     loss = np.zeros(rows)
@@ -29,7 +32,10 @@ def cross_entropy(logits, target, weight, ignore_index, smoothing) -> tuple[np.n
     return loss, log_probs
 
 
-def cross_entropy_grad(grad, log_probs, target, weight, ignore_index, smoothing) -> np.ndarray:
+def cross_entropy_grad(
+    grad: np.ndarray, log_probs: np.ndarray, target: np.ndarray, weight: np.ndarray | None,
+    ignore_index: int, smoothing: float,
+) -> np.ndarray:  # fmt: skip
     """The Jacobian d logp[c] / d logits[i] = delta_ic - p[i], summed over the shares."""
     rows, classes = log_probs.shape
     y = np.zeros((rows, classes))

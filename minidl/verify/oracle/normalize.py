@@ -23,7 +23,9 @@ def _input_grad(slope: list[float], x_hat: list[float], inv_std: float) -> list[
     ]
 
 
-def layer_norm(x, weight, bias, eps) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def layer_norm(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x, weight, bias = (np.asarray(a, np.float64) for a in (x, weight, bias))
     rows, columns = x.shape
     y, means, inv_stds = np.empty(x.shape), np.empty((rows, 1)), np.empty((rows, 1))
@@ -35,7 +37,9 @@ def layer_norm(x, weight, bias, eps) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return y, means, inv_stds
 
 
-def layer_norm_grad(grad, x, weight, mean, inv_std) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def layer_norm_grad(
+    grad: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, inv_std: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     grad, x, weight, mean, inv_std = (
         np.asarray(a, np.float64) for a in (grad, x, weight, mean, inv_std)
     )
@@ -51,7 +55,9 @@ def layer_norm_grad(grad, x, weight, mean, inv_std) -> tuple[np.ndarray, np.ndar
     return grad_x, np.array(grad_weight), np.array(grad_bias)
 
 
-def batch_norm(x, weight, bias, eps) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def batch_norm(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x, weight, bias = (np.asarray(a, np.float64) for a in (x, weight, bias))
     channels = x.shape[1]
     y, means, variances = np.empty(x.shape), np.empty(channels), np.empty(channels)
@@ -63,7 +69,10 @@ def batch_norm(x, weight, bias, eps) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return y, means, variances
 
 
-def batch_norm_grad(grad, x, weight, mean, var, eps) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def batch_norm_grad(
+    grad: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, var: np.ndarray,
+    eps: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     grad, x, weight, mean, var = (np.asarray(a, np.float64) for a in (grad, x, weight, mean, var))
     grad_x = np.empty(x.shape)
     grad_weight, grad_bias = np.empty(x.shape[1]), np.empty(x.shape[1])

@@ -8,19 +8,21 @@ for RMSprop, Duchi et al. (2011) for Adagrad, Kingma & Ba (2015) for Adam, Loshc
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 
-def _each(function, *arrays) -> list[np.ndarray]:
+def _each(function: Callable[..., tuple[float, ...]], *arrays: np.ndarray) -> list[np.ndarray]:
     """function of the i-th element of every array; it returns them again, but for the gradient."""
     rows = [function(*(float(a[i]) for a in arrays)) for i in range(len(arrays[0]))]
     return [np.array([row[k] for row in rows], np.float64) for k in range(len(arrays) - 1)]
 
 
 def sgd_step(
-    param, grad, velocity, lr, momentum, dampening, weight_decay, nesterov, first
-) -> list[np.ndarray]:
+    param: np.ndarray, grad: np.ndarray, velocity: np.ndarray | None, lr: float, momentum: float,
+    dampening: float, weight_decay: float, nesterov: bool, first: bool,
+) -> list[np.ndarray]:  # fmt: skip
     """-> [param] or [param, velocity]."""
 
     def one(p: float, g: float, v: float = 0.0) -> tuple[float, ...]:
@@ -34,8 +36,9 @@ def sgd_step(
 
 
 def rmsprop_step(
-    param, grad, square, velocity, lr, alpha, eps, weight_decay, momentum
-) -> list[np.ndarray]:
+    param: np.ndarray, grad: np.ndarray, square: np.ndarray, velocity: np.ndarray | None,
+    lr: float, alpha: float, eps: float, weight_decay: float, momentum: float,
+) -> list[np.ndarray]:  # fmt: skip
     """-> [param, square] or [param, square, velocity]."""
 
     def one(p: float, g: float, s: float, v: float = 0.0) -> tuple[float, ...]:
@@ -50,7 +53,10 @@ def rmsprop_step(
     return _each(one, param, grad, square, *([] if velocity is None else [velocity]))
 
 
-def adagrad_step(param, grad, square, lr, eps, weight_decay) -> list[np.ndarray]:
+def adagrad_step(
+    param: np.ndarray, grad: np.ndarray, square: np.ndarray, lr: float, eps: float,
+    weight_decay: float,
+) -> list[np.ndarray]:  # fmt: skip
     """-> [param, square]."""
 
     def one(p: float, g: float, s: float) -> tuple[float, ...]:
@@ -62,8 +68,9 @@ def adagrad_step(param, grad, square, lr, eps, weight_decay) -> list[np.ndarray]
 
 
 def adam_step(
-    param, grad, mean, square, step, lr, beta1, beta2, eps, weight_decay, decoupled
-) -> list[np.ndarray]:
+    param: np.ndarray, grad: np.ndarray, mean: np.ndarray, square: np.ndarray, step: int,
+    lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool,
+) -> list[np.ndarray]:  # fmt: skip
     """-> [param, mean, square]."""
 
     def one(p: float, g: float, m: float, s: float) -> tuple[float, ...]:

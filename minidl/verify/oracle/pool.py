@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .conv import Pair, output_size
+from .conv import Index, Pair, output_size
 
-Window = tuple[tuple[int, int], list[tuple[int, int]]]
+Window = tuple[Pair, list[Pair]]
 
 
-def _windows(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Iterator[Window]:
+def _windows(size: Index, kernel: Pair, stride: Pair, padding: Pair) -> Iterator[Window]:
     """((oh, ow), the positions (h, w) of the window that lie inside x, row by row)."""
     counts = [output_size(*v) for v in zip(size, kernel, stride, padding, strict=True)]
     for oh, ow in np.ndindex(*counts):
@@ -26,12 +26,14 @@ def _windows(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Iterator[
         yield (oh, ow), positions
 
 
-def _outputs(shape, kernel, stride, padding) -> tuple[int, ...]:
+def _outputs(shape: Index, kernel: Pair, stride: Pair, padding: Pair) -> Index:
     sizes = (output_size(*v) for v in zip(shape[2:], kernel, stride, padding, strict=True))
     return (*shape[:2], *sizes)
 
 
-def max_pool2d(x, kernel, stride, padding) -> tuple[np.ndarray, np.ndarray]:
+def max_pool2d(
+    x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair
+) -> tuple[np.ndarray, np.ndarray]:
     shape = _outputs(x.shape, kernel, stride, padding)
     y, index = np.empty(shape, x.dtype), np.empty(shape, np.int64)
     for (oh, ow), positions in _windows(x.shape[2:], kernel, stride, padding):
@@ -48,7 +50,7 @@ def max_pool2d(x, kernel, stride, padding) -> tuple[np.ndarray, np.ndarray]:
     return y, index
 
 
-def max_pool2d_grad(grad, index, shape) -> np.ndarray:
+def max_pool2d_grad(grad: np.ndarray, index: np.ndarray, shape: Index) -> np.ndarray:
     y = np.zeros(shape)
     for n, c, oh, ow in np.ndindex(grad.shape):
         h, w = divmod(int(index[n, c, oh, ow]), shape[3])
@@ -56,11 +58,13 @@ def max_pool2d_grad(grad, index, shape) -> np.ndarray:
     return y
 
 
-def _divisor(kernel: Pair, positions: list, count_include_pad: bool) -> int:
+def _divisor(kernel: Pair, positions: list[Pair], count_include_pad: bool) -> int:
     return kernel[0] * kernel[1] if count_include_pad else len(positions)
 
 
-def avg_pool2d(x, kernel, stride, padding, count_include_pad) -> np.ndarray:
+def avg_pool2d(
+    x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, count_include_pad: bool
+) -> np.ndarray:
     y = np.empty(_outputs(x.shape, kernel, stride, padding))
     for (oh, ow), positions in _windows(x.shape[2:], kernel, stride, padding):
         divisor = _divisor(kernel, positions, count_include_pad)
@@ -69,7 +73,10 @@ def avg_pool2d(x, kernel, stride, padding, count_include_pad) -> np.ndarray:
     return y
 
 
-def avg_pool2d_grad(grad, shape, kernel, stride, padding, count_include_pad) -> np.ndarray:
+def avg_pool2d_grad(
+    grad: np.ndarray, shape: Index, kernel: Pair, stride: Pair, padding: Pair,
+    count_include_pad: bool,
+) -> np.ndarray:  # fmt: skip
     y = np.zeros(shape)
     for (oh, ow), positions in _windows(shape[2:], kernel, stride, padding):
         divisor = _divisor(kernel, positions, count_include_pad)

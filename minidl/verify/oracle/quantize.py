@@ -6,11 +6,13 @@ import math
 
 import numpy as np
 
-from .conv import _triples, output_size
+from .conv import Pair, _triples, output_size
 from .products import wrap32
 
 
-def quantize(x, scale, zero_point, low, high, dtype) -> np.ndarray:
+def quantize(
+    x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, low: int, high: int, dtype: np.dtype
+) -> np.ndarray:
     """The division rounds in x's dtype; Python's round() then rounds half to even."""
     shape = x.shape
     scale, zero_point = np.broadcast_to(scale, shape), np.broadcast_to(zero_point, shape)
@@ -28,7 +30,7 @@ def quantize(x, scale, zero_point, low, high, dtype) -> np.ndarray:
     return q
 
 
-def dequantize(q, scale, zero_point) -> np.ndarray:
+def dequantize(q: np.ndarray, scale: np.ndarray, zero_point: np.ndarray) -> np.ndarray:
     """A whole number times a scale: one rounding, in scale's dtype."""
     shape = np.broadcast_shapes(q.shape, scale.shape, zero_point.shape)
     q, scale, zero_point = (np.broadcast_to(a, shape) for a in (q, scale, zero_point))
@@ -38,7 +40,10 @@ def dequantize(q, scale, zero_point) -> np.ndarray:
     return y
 
 
-def int8_conv2d(x, weight, pad_value, stride, padding, dilation, groups) -> np.ndarray:
+def int8_conv2d(
+    x: np.ndarray, weight: np.ndarray, pad_value: int, stride: Pair, padding: Pair,
+    dilation: Pair, groups: int,
+) -> np.ndarray:  # fmt: skip
     """Frame x with pad_value, then add up an unpadded convolution in Python integers."""
     (top, left), (n, c, height, width) = padding, x.shape
     framed = np.full((n, c, height + 2 * top, width + 2 * left), pad_value, object)

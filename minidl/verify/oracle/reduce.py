@@ -17,12 +17,9 @@ def _normalized(axis: Axes, ndim: int) -> tuple[int, ...]:
 
 
 def reduce_axes(
-    function: Callable[[list], float],
-    x: np.ndarray,
-    axis: Axes,
-    keepdims: bool,
+    function: Callable[[list[float]], float], x: np.ndarray, axis: Axes, keepdims: bool,
     dtype: type = np.float64,
-) -> np.ndarray:
+) -> np.ndarray:  # fmt: skip
     """function of the list of elements along axis, for every position on the other axes."""
     axes = _normalized(axis, x.ndim)
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
@@ -53,7 +50,7 @@ def var(x: np.ndarray, axis: Axes, correction: float, keepdims: bool) -> np.ndar
 
 
 def extreme(x: np.ndarray, axis: Axes, keepdims: bool, largest: bool) -> np.ndarray:
-    def one(values: list) -> float:
+    def one(values: list[float]) -> float:
         best = values[0]
         for v in values:
             if math.isnan(v):
@@ -65,7 +62,7 @@ def extreme(x: np.ndarray, axis: Axes, keepdims: bool, largest: bool) -> np.ndar
     return reduce_axes(one, x, axis, keepdims, x.dtype.type)
 
 
-def _arg(values: list, largest: bool) -> int:
+def _arg(values: list[float], largest: bool) -> int:
     best = 0
     for i, v in enumerate(values):
         if math.isnan(v):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ def getitem_grad(grad: np.ndarray, index: Any, shape: Shape) -> np.ndarray:
     return np.array(y, np.float64).reshape(shape)
 
 
-def _along(index: np.ndarray, axis: int, shape: Shape) -> Any:
+def _along(index: np.ndarray, axis: int, shape: Shape) -> Iterator[tuple[Shape, Shape]]:
     """(position in the gathered array, position in the source) for every element of index."""
     for position in np.ndindex(index.shape):
         source = list(position)
