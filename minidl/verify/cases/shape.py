@@ -111,13 +111,6 @@ def indices(draw: st.DrawFn, shape: Shape) -> Any:
     return tuple(items)
 
 
-def native_index(backend: Backend, index: Any) -> Any:
-    """The index with its arrays moved to the backend, as the engine passes it."""
-    if isinstance(index, tuple):
-        return tuple(native_index(backend, i) for i in index)
-    return backend.asarray(index) if isinstance(index, np.ndarray) else index
-
-
 @covers("getitem")
 @given(x=arrays(kinds=ANY_BITS), data=st.data())
 def getitem_takes_what_numpy_takes(backend: Backend, x: Laid, data: st.DataObject) -> None:
