@@ -16,27 +16,15 @@ from functools import cache
 os.environ.setdefault("NUMBA_NUM_THREADS", "2")
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 import backends
 from backends import Backend, BackendUnavailable
 from backends.numpy_backend import NumpyBackend
+from minidl.verify import conformance  # noqa: F401  (registers the levels)
 
 STAND_IN = "cupy-standin"
 
-# derandomize: the same examples on every machine and backend; failures are never lost to chance.
-# The health checks that are off measure time, which on a shared machine measures the neighbours.
-_slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
-for _level, _examples in {"quick": 8, "default": 25, "full": 300}.items():
-    settings.register_profile(
-        _level,
-        max_examples=_examples,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=_slow,
-        print_blob=False,
-    )
 settings.load_profile(os.environ.get("MINIDL_TEST_LEVEL", "default"))
 
 

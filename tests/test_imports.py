@@ -22,6 +22,7 @@ ROOMS = (
     "minidl.data",
     "minidl.training",
     "minidl.compress",
+    "minidl.verify",
 )
 # What puts the rooms together, and so may import any of them: the package itself, its commands.
 FACADES = ("minidl", "minidl.cli")

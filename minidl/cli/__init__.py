@@ -1,4 +1,4 @@
-"""The command line: `minidl doctor`."""
+"""The command line: `minidl doctor`, `minidl verify`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from .. import __version__
-from . import doctor
+from . import doctor, verify
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,15 +18,15 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser("minidl", description="A deep-learning engine to read.")
     parser.add_argument("--version", action="store_true", help="print the version and stop")
-    commands = parser.add_subparsers(dest="command")
-    about = "try a kernel on every backend; say what works, what is missing and how to get it"
-    commands.add_parser("doctor", help=about, description=about)
+    commands = parser.add_subparsers()
+    for command in (doctor, verify):
+        command.add_parser(commands)
     chosen = parser.parse_args(arguments)
     if chosen.version:
         print(f"minidl {__version__}")
         return 0
-    if chosen.command == "doctor":
-        print(doctor.report())
-        return 0
-    parser.print_help(sys.stderr)
-    return 2
+    if not hasattr(chosen, "run"):
+        parser.print_help(sys.stderr)
+        return 2
+    code: int = chosen.run(chosen)
+    return code

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import time
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +28,19 @@ PACKAGES = (
 )  # fmt: skip
 # Room for float32 rounding in a convolution of 9 products and its gradient: 64 roundings' worth.
 AGREEMENT = 64 * float(np.finfo(np.float32).eps)
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the command line."""
+    about = "try a kernel on every backend; say what works, what is missing and how to get it"
+    parser = commands.add_parser("doctor", help=about, description=about)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the diagnosis."""
+    print(report())
+    return 0
 
 
 @dataclass

@@ -1,8 +1,9 @@
-"""What makes a test a conformance case: `covers` says of which methods, `call` runs one strictly.
+"""What makes a function a case of the kit, and how cases are run.
 
-A case is a function of a backend, of `method` if it covers several in the same way, of `reference`
-if it compares bits with the NumPy backend, and of whatever `each` lists. It needs nothing from
-pytest: `minidl verify` and the tests run the same collected CASES.
+A case checks a backend: `covers` says which methods of the contract it is about, `law` that it is
+about the engine as a whole. It is a function of `backend`; of `method`, if it covers several in the
+same way; of `reference`, if it compares bits with the NumPy backend; of what `each` lists and of
+what `drawn` draws. It needs nothing from pytest: `minidl verify` and the tests run the same cases.
 """
 
 from __future__ import annotations
@@ -12,19 +13,24 @@ import inspect
 import itertools
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from backends import Backend
 
-from . import record
+from ..errors import ArgumentError
+from .record import watching
 from .strategies import Laid
 
 Case = TypeVar("Case", bound=Callable[..., None])
 
-CASES: dict[str, list[Callable[..., None]]] = {}
+CASES: dict[str, list[Callable[..., None]]] = {}  # method of the contract, or law -> its cases
+LEVELS = {"quick": 8, "default": 25, "full": 300}  # examples of everything that is drawn
 
 # Results of these may be views of their arguments, because NumPy's would be; a 1x1 kernel makes
 # im2col a reshape.
@@ -45,15 +51,23 @@ def contract_methods() -> list[str]:
 
 
 def covers(*methods: str) -> Callable[[Case], Case]:
-    """Register a test as a conformance case of these methods of the contract."""
+    """Register a case of these methods of the contract."""
     unknown = set(methods) - set(contract_methods())
     if unknown or not methods:
         raise ValueError(f"the contract has no method {sorted(unknown)}")
+    return _register(methods)
 
+
+def law(statement: str) -> Callable[[Case], Case]:
+    """Register a case of something that holds of the engine as a whole."""
+    return _register((statement,))
+
+
+def _register(subjects: tuple[str, ...]) -> Callable[[Case], Case]:
     def register(case: Case) -> Case:
-        case.methods = methods  # type: ignore[attr-defined]
-        for method in methods:
-            CASES.setdefault(method, []).append(case)
+        case.subjects = subjects  # type: ignore[attr-defined]
+        for subject in subjects:
+            CASES.setdefault(subject, []).append(case)
         return case
 
     return register
@@ -67,6 +81,46 @@ def each(name: str, values: Iterable[Any]) -> Callable[[Case], Case]:
         return case
 
     return register
+
+
+def drawn(**strategies: st.SearchStrategy[Any]) -> Callable[[Case], Case]:
+    """Let Hypothesis draw these parameters, as often as the level says; goes below `covers`.
+
+    Hypothesis' own `given` would fix that number when the module is imported.
+    """
+
+    def register(case: Case) -> Case:
+        case.strategies = strategies  # type: ignore[attr-defined]
+        return case
+
+    return register
+
+
+def _profiles() -> None:
+    # derandomize: the same examples on every machine and backend; no failure is lost to chance.
+    # The health checks that are off measure time, which on a shared machine measures the others.
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
+    for level, count in LEVELS.items():
+        settings.register_profile(
+            level, max_examples=count, deadline=None, derandomize=True, database=None,
+            suppress_health_check=slow, print_blob=False, report_multiple_bugs=False,
+        )  # fmt: skip
+
+
+_profiles()
+
+
+@contextmanager
+def level(name: str) -> Iterator[None]:
+    """Within it, properties get as many examples as LEVELS says. Raises: ArgumentError."""
+    if name not in LEVELS:
+        raise ArgumentError(f"verify: level must be one of {', '.join(LEVELS)}, got {name!r}")
+    before = settings.get_current_profile_name()
+    settings.load_profile(name)
+    try:
+        yield
+    finally:
+        settings.load_profile(before)
 
 
 def _native(backend: Backend, argument: Any, made: list[tuple[Any, np.ndarray]]) -> Any:
@@ -105,9 +159,12 @@ def call(backend: Backend, method: str, *args: Any, **options: Any) -> Any:
     """
     made: list[tuple[Any, np.ndarray]] = []
     native = [_native(backend, a, made) for a in args]
-    record.called(method, args, options)
+    for record in watching:
+        record.called(method, args, options)
     result = getattr(backend, method)(*native, **options)
     host = _host(backend, method, result, made)
+    for record in watching:
+        record.returned(host)
     for array, values in made:
         assert _unchanged(array, values, backend), f"{method} modified an argument"
     return host
@@ -125,12 +182,16 @@ def call_in_place(
         made: list[tuple[Any, np.ndarray]] = []
         natives.append(_native(backend, argument, made))
         records.append(made)
-    record.called(method, args, {})
+    for record in watching:
+        record.called(method, args, {}, changes)
     assert getattr(backend, method)(*natives) is None, f"{method} works in place: no result"
     for position, made in enumerate(records):
         for array, values in made if position not in changes else ():
             assert _unchanged(array, values, backend), f"{method} modified argument {position}"
-    return [np.array(backend.to_numpy(natives[i])) for i in changes]
+    after = [np.array(backend.to_numpy(natives[i])) for i in changes]
+    for record in watching:
+        record.returned(after)
+    return after
 
 
 def parameter_sets(case: Callable[..., None]) -> Iterator[dict[str, Any]]:
@@ -140,12 +201,12 @@ def parameter_sets(case: Callable[..., None]) -> Iterator[dict[str, Any]]:
     ... def case(backend, method): ...
     >>> list(parameter_sets(case))
     [{'method': 'sum'}, {'method': 'mean'}]
-    >>> for name in case.methods:
+    >>> for name in case.subjects:
     ...     CASES[name].remove(case)
     """
     axes: list[tuple[str, Any]] = list(getattr(case, "axes", ()))
     if "method" in inspect.signature(case).parameters:
-        axes.insert(0, ("method", case.methods))  # type: ignore[attr-defined]
+        axes.insert(0, ("method", case.subjects))  # type: ignore[attr-defined]
     names = [name for name, _ in axes]
     for values in itertools.product(*(values for _, values in axes)):
         yield dict(zip(names, values, strict=True))
@@ -163,16 +224,29 @@ class Run:
         return "-".join([f"{self.case.__module__.rpartition('.')[2]}.{self.case.__name__}", *shown])
 
     @property
-    def methods(self) -> tuple[str, ...]:
-        """The methods of the contract that it is about."""
+    def subjects(self) -> tuple[str, ...]:
+        """The methods of the contract that it is about, or the law."""
         chosen = self.arguments.get("method")
-        return (chosen,) if chosen else self.case.methods  # type: ignore[attr-defined]
+        return (chosen,) if chosen else self.case.subjects  # type: ignore[attr-defined]
 
     def __call__(self, backend: Backend, reference: Backend) -> None:
         """Run it. Raises: AssertionError, or whatever the backend raises."""
-        wanted = inspect.signature(self.case).parameters
-        more = {"reference": reference} if "reference" in wanted else {}
-        self.case(backend=backend, **more, **self.arguments)
+        fixed = {"backend": backend, **self.arguments}
+        if "reference" in inspect.signature(self.case).parameters:
+            fixed["reference"] = reference
+        strategies = getattr(self.case, "strategies", None)
+        if strategies is None:
+            self.case(**fixed)
+            return
+
+        @settings()  # of the level in force
+        @given(**strategies)
+        def example(**values: Any) -> None:
+            for record in watching:
+                record.examples += 1
+            self.case(**fixed, **values)
+
+        example()
 
 
 def every_run() -> list[Run]:
@@ -181,9 +255,8 @@ def every_run() -> list[Run]:
     >>> len(every_run()) > 200
     True
     """
-    from . import cases
-
-    for module in pkgutil.iter_modules(cases.__path__, f"{cases.__name__}."):
-        importlib.import_module(module.name)
+    folder = f"{__package__}.cases"
+    for module in pkgutil.iter_modules(importlib.import_module(folder).__path__):
+        importlib.import_module(f"{folder}.{module.name}")
     unique = dict.fromkeys(case for covering in CASES.values() for case in covering)
     return [Run(case, arguments) for case in unique for arguments in parameter_sets(case)]

@@ -1,8 +1,8 @@
 """What a run of the suite has seen: of each method how often it was called, and its worst error.
 
-`conformance.call` and `tolerances.assert_close` report to whoever watches; when a case fails, the
-last call and the last comparison are those of the smallest failing example, because Hypothesis runs
-it once more at the end.
+`conformance.call` and the comparisons in `tolerances` report to whoever watches. When a case fails,
+the last call and the last comparison are those of the smallest failing example, because Hypothesis
+runs it once more at the end.
 """
 
 from __future__ import annotations
@@ -18,16 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Tally:
-    """One method's row: calls, and the worst error in ULP and as a fraction of its bound."""
+    """One method's calls, and its worst error in ULP and as a fraction of its bound."""
 
     calls: int = 0
     ulps: float = 0.0
     fraction: float = 0.0
-
-    def add(self, comparison: Comparison) -> None:
-        """Remember a comparison if it is worse than those before."""
-        self.ulps = max(self.ulps, comparison.ulps)
-        self.fraction = max(self.fraction, comparison.fraction)
 
 
 @dataclass
@@ -35,38 +30,49 @@ class Record:
     """Tallies by method, and the last thing that happened."""
 
     tallies: dict[str, Tally] = field(default_factory=dict)
+    examples: int = 0  # that Hypothesis drew
+    # The last call, and what it returned, as host arrays:
     method: str = ""
     arguments: tuple[Any, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
-    comparison: Comparison | None = None
+    changes: tuple[int, ...] | None = None  # of a method in place: the arguments that it writes to
+    results: Any = None
+    # The last comparison; bound is None where the bits had to agree:
+    actual: Any = None
     expected: Any = None
+    bound: Any = None
+    signed_zero: bool = True
 
-    def called(self, method: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+    def tally(self, method: str) -> Tally:
+        """The tally of a method, a new one if there is none."""
+        return self.tallies.setdefault(method, Tally())
+
+    def called(
+        self, method: str, arguments: tuple[Any, ...], options: dict[str, Any],
+        changes: tuple[int, ...] | None = None,
+    ) -> None:  # fmt: skip
         """A method of the backend is about to be called."""
         self.method, self.arguments, self.options = method, arguments, options
-        self.comparison = self.expected = None
-        self.tallies.setdefault(method, Tally()).calls += 1
+        self.changes, self.results, self.actual = changes, None, None
+        self.tally(method).calls += 1
 
-    def compared(self, comparison: Comparison | None, expected: Any) -> None:
-        """A result of the last call was compared: under a bound, or (None) bit for bit."""
-        self.comparison, self.expected = comparison, expected
-        if comparison is not None:
-            self.tallies.setdefault(self.method, Tally()).add(comparison)
+    def returned(self, results: Any) -> None:
+        """The last call gave these host arrays."""
+        self.results = results
+
+    def compared(
+        self, actual: Any, expected: Any, bound: Any, signed_zero: bool, worst: Comparison | None
+    ) -> None:
+        """A result of the last call is compared."""
+        self.actual, self.expected, self.bound = actual, expected, bound
+        self.signed_zero = signed_zero
+        if worst is not None:
+            tally = self.tally(self.method)
+            tally.ulps = max(tally.ulps, worst.ulps)
+            tally.fraction = max(tally.fraction, worst.fraction)
 
 
-_watching: list[Record] = []
-
-
-def called(method: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
-    """Tell every record of a call."""
-    for record in _watching:
-        record.called(method, arguments, options)
-
-
-def compared(comparison: Comparison | None, expected: Any) -> None:
-    """Tell every record of a comparison."""
-    for record in _watching:
-        record.compared(comparison, expected)
+watching: list[Record] = []
 
 
 @contextmanager
@@ -74,13 +80,14 @@ def recording() -> Iterator[Record]:
     """A Record of all that happens within.
 
     >>> with recording() as record:
-    ...     called("sum", (), {})
+    ...     for watcher in watching:
+    ...         watcher.called("sum", (), {})
     >>> record.tallies["sum"].calls
     1
     """
     record = Record()
-    _watching.append(record)
+    watching.append(record)
     try:
         yield record
     finally:
-        _watching.remove(record)
+        watching.remove(record)

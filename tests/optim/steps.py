@@ -13,8 +13,8 @@ import numpy as np
 import minidl
 from minidl import nn
 from minidl.verify import oracle
+from minidl.verify.cases.optimizer import RUNNING
 from minidl.verify.running import Approx
-from tests.backends.test_optimizer import RUNNING
 
 # Optimizer -> (its kernel, state that the kernel changes, options of step t from the settings).
 KERNELS: dict[str, tuple[str, tuple[str, ...], Any]] = {

@@ -10,6 +10,9 @@ import pytest
 import minidl
 from minidl import nn, optim
 from minidl.errors import ArgumentError, DTypeError, NonFiniteError
+from minidl.verify.running import Approx
+from minidl.verify.strategies import fill
+from minidl.verify.tolerances import assert_close, assert_same
 from tests.optim.steps import give, parameter
 
 F32 = np.float32

@@ -10,6 +10,8 @@ import pytest
 import minidl
 from minidl import nn, optim
 from minidl.errors import ArgumentError, CheckpointError, DTypeError
+from minidl.verify.strategies import FLOATS, fill
+from minidl.verify.tolerances import assert_close, assert_same
 from tests.optim.steps import expected, give, parameter
 
 SETTINGS = {

@@ -11,6 +11,7 @@ import pytest
 import minidl
 from minidl import optim
 from minidl.errors import ArgumentError, CheckpointError, DTypeError
+from minidl.verify.tolerances import REGROUPING, assert_close, unit_roundoff
 from tests.optim.steps import parameter
 
 

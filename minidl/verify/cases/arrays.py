@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from hypothesis import given
 
 from backends import Backend
 
-from ..conformance import call, call_in_place, covers, each
+from ..conformance import call, call_in_place, covers, drawn, each
 from ..strategies import FLOATS, Laid, arrays, float_dtypes, special_values
 from ..tolerances import assert_same
 
@@ -18,7 +17,7 @@ DTYPES: tuple[type, ...] = (np.bool_, np.int8, np.uint8, np.int32, np.int64, *FL
 
 
 @covers("asarray", "to_numpy", "is_array")
-@given(x=arrays(kinds=ALL_VALUES))
+@drawn(x=arrays(kinds=ALL_VALUES))
 def a_round_trip_keeps_every_bit(backend: Backend, x: Laid) -> None:
     native = backend.asarray(x.values)
     assert backend.is_array(native)
@@ -76,14 +75,14 @@ def full_of_nan_and_infinity(backend: Backend) -> None:
 
 
 @covers("copy")
-@given(x=arrays(kinds=ALL_VALUES))
+@drawn(x=arrays(kinds=ALL_VALUES))
 def copy_is_new_and_contiguous(backend: Backend, x: Laid) -> None:
     assert_same(call(backend, "copy", x), x.values)
     assert backend.copy(x.on(backend)).flags.c_contiguous
 
 
 @covers("astype")
-@given(x=arrays(kinds=ALL_VALUES), dtype=float_dtypes)
+@drawn(x=arrays(kinds=ALL_VALUES), dtype=float_dtypes)
 def astype_rounds_and_is_new(backend: Backend, x: Laid, dtype: type) -> None:
     with np.errstate(over="ignore"):
         expected: np.ndarray = x.values.astype(dtype)
@@ -101,7 +100,7 @@ def astype_between_kinds_of_numbers(backend: Backend, dtype: type) -> None:
 
 
 @covers("copyto")
-@given(target=arrays(), source=arrays(kinds=ALL_VALUES))
+@drawn(target=arrays(), source=arrays(kinds=ALL_VALUES))
 def copyto_broadcasts_and_converts(backend: Backend, target: Laid, source: Laid) -> None:
     """Into a contiguous target; the source may be a smaller array of another dtype and layout."""
     with np.errstate(over="ignore"):
@@ -121,7 +120,7 @@ def copyto_writes_through_a_view(backend: Backend) -> None:
 
 
 @covers("bounds")
-@given(x=arrays(kinds=("integers", *ALL_VALUES)))
+@drawn(x=arrays(kinds=("integers", *ALL_VALUES)))
 def bounds_are_the_extremes_or_nan(backend: Backend, x: Laid) -> None:
     if not x.values.size:
         return
@@ -153,7 +152,7 @@ def bounds_of_many_elements(backend: Backend) -> None:
 
 
 @covers("all_finite")
-@given(x=arrays(kinds=("integers", *ALL_VALUES)))
+@drawn(x=arrays(kinds=("integers", *ALL_VALUES)))
 def all_finite_finds_any_nan_or_infinity(backend: Backend, x: Laid) -> None:
     answer = backend.all_finite(x.on(backend))
     assert answer is all(math.isfinite(v) for v in x.values.ravel().tolist())

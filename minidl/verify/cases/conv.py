@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
 from hypothesis import strategies as st
 
 from backends import Backend
 
 from .. import oracle
-from ..conformance import call, covers, each
+from ..conformance import call, covers, drawn, each
 from ..strategies import BOUNDED, EXACT, FLOATS, Convolution, Laid, Shape, convolutions, fill
 from ..tolerances import assert_close, assert_same, sum_bound
 
@@ -50,14 +49,14 @@ METHODS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
 
 
 @covers(*METHODS)
-@given(case=convolutions(kinds=EXACT))
+@drawn(case=convolutions(kinds=EXACT))
 def convolution_is_exact_on_exact_values(backend: Backend, method: str, case: Convolution) -> None:
     expected = run(method, case).astype(case.x.dtype)
     assert_same(run(method, case, backend), expected, signed_zero=False)
 
 
 @covers(*METHODS)
-@given(case=convolutions(kinds=("normal", "offset")))
+@drawn(case=convolutions(kinds=("normal", "offset")))
 def convolution_agrees_with_oracle(backend: Backend, method: str, case: Convolution) -> None:
     dtype = case.x.dtype
     bound = sum_bound(run(method, case, absolute=True), terms(method, case), dtype)
@@ -124,7 +123,7 @@ def layers_as_networks_have_them(backend: Backend, method: str, numbers: tuple[i
 
 
 @covers("im2col")
-@given(case=convolutions(kinds=BOUNDED), value=st.sampled_from((0, -1.5, float("-inf"))))
+@drawn(case=convolutions(kinds=BOUNDED), value=st.sampled_from((0, -1.5, float("-inf"))))
 def im2col_moves_every_bit(backend: Backend, case: Convolution, value: float) -> None:
     expected = oracle.im2col(case.x.values, *case.window, value)
     assert_same(call(backend, "im2col", case.x, *case.window, value), expected)
@@ -139,7 +138,7 @@ def im2col_of_integers(backend: Backend) -> None:
 
 
 @covers("col2im")
-@given(case=convolutions(kinds=EXACT))
+@drawn(case=convolutions(kinds=EXACT))
 def col2im_adds_every_tap_back(backend: Backend, case: Convolution) -> None:
     kernel, stride, padding, dilation = case.window
     shape = oracle.im2col(case.x.values, *case.window, 0).shape

@@ -6,13 +6,12 @@ import itertools
 from typing import Any
 
 import numpy as np
-from hypothesis import given
 from hypothesis import strategies as st
 
 from backends import Backend
 
 from .. import oracle
-from ..conformance import call, covers, each
+from ..conformance import call, covers, drawn, each
 from ..strategies import FLOATS, Laid, arrays, broadcastable, fill, special_values
 from ..tolerances import assert_close, assert_same, elementary_bound, ulps
 
@@ -44,7 +43,7 @@ def check_unary(backend: Backend, method: str, x: Laid) -> None:
 
 
 @covers(*EXACT_UNARY, *BOUNDED_UNARY)
-@given(x=arrays(kinds=ALL_VALUES))
+@drawn(x=arrays(kinds=ALL_VALUES))
 def unary_agrees_with_oracle(backend: Backend, method: str, x: Laid) -> None:
     check_unary(backend, method, x)
 
@@ -74,7 +73,7 @@ def check_binary(backend: Backend, method: str, a: Laid, b: Laid) -> None:
 
 
 @covers(*ROUNDED_BINARY, "pow", "maximum", "minimum")
-@given(pair=broadcastable(kinds=("integers", *ALL_VALUES)))
+@drawn(pair=broadcastable(kinds=("integers", *ALL_VALUES)))
 def binary_agrees_with_oracle(backend: Backend, method: str, pair: tuple[Laid, Laid]) -> None:
     check_binary(backend, method, *pair)
 
@@ -125,7 +124,7 @@ def integer_pow_is_exact(backend: Backend) -> None:
 
 
 @covers("where")
-@given(case=broadcastable(count=3, kinds=ALL_VALUES))
+@drawn(case=broadcastable(count=3, kinds=ALL_VALUES))
 def where_selects_bit_for_bit(backend: Backend, case: tuple[Laid, Laid, Laid]) -> None:
     mask, a, b = case
     condition = Laid(mask.values > 0, mask.layout)
@@ -145,7 +144,7 @@ def where_promotes(backend: Backend) -> None:
 
 
 @covers("clip")
-@given(
+@drawn(
     x=arrays(kinds=ALL_VALUES),
     low=st.sampled_from((None, -1.5, 0.0)),
     high=st.sampled_from((None, 0.0, 2.25)),
@@ -173,7 +172,7 @@ def check_clip(backend: Backend, x: Laid, low: float | None, high: float | None)
 
 
 @covers("relu_grad")
-@given(data=st.data())
+@drawn(data=st.data())
 def relu_grad_is_zero_where_y_is_zero(backend: Backend, data: st.DataObject) -> None:
     grad = data.draw(arrays(kinds=ALL_VALUES), label="grad")
     x = data.draw(arrays(grad.shape, grad.dtype.type, ("integers", "special")), label="x")
@@ -215,7 +214,7 @@ OPTIONS: dict[str, tuple[tuple[str | float, ...], ...]] = {
 
 
 @covers(*OPTIONS)
-@given(data=st.data())
+@drawn(data=st.data())
 def activations_agree_with_oracle(backend: Backend, method: str, data: st.DataObject) -> None:
     x = data.draw(arrays(kinds=ALL_VALUES), label="x")
     if method == "leaky_relu":  # 0 * infinity is NaN in one form and 0 in the other

@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from hypothesis import given
 from hypothesis import strategies as st
 
 from backends import Backend
 
 from .. import oracle
-from ..conformance import call, covers, each
+from ..conformance import call, covers, drawn, each
 from ..strategies import (
     FLOATS,
     LAYOUTS,
@@ -61,7 +60,7 @@ def quantizations(draw: st.DrawFn) -> Quantization:
 
 
 @covers("quantize")
-@given(case=quantizations())
+@drawn(case=quantizations())
 def quantize_is_exact(backend: Backend, case: Quantization) -> None:
     x, rest = case[0], case[1:]
     assert_same(call(backend, "quantize", x, *rest), oracle.quantize(x.values, *rest))
@@ -106,7 +105,7 @@ def quantization_of_many_elements(backend: Backend, reference: Backend, method: 
 
 
 @covers("dequantize")
-@given(data=st.data())
+@drawn(data=st.data())
 def dequantize_is_exact(backend: Backend, data: st.DataObject) -> None:
     low, high, integer = data.draw(st.sampled_from(RANGES))
     shape = data.draw(shapes(max_dims=3))
@@ -129,7 +128,7 @@ def integer_matrices(draw: st.DrawFn) -> tuple[Laid, Laid]:
 
 
 @covers("int8_matmul")
-@given(case=integer_matrices())
+@drawn(case=integer_matrices())
 def int8_matmul_is_exact(backend: Backend, case: tuple[Laid, Laid]) -> None:
     a, b = case
     expected = oracle.integer_matmul(a.values, b.values)
@@ -172,7 +171,7 @@ def int8_matrices_as_networks_have_them(backend: Backend, sizes: tuple[int, int,
 
 
 @covers("int8_conv2d")
-@given(case=int8_convolutions())
+@drawn(case=int8_convolutions())
 def int8_conv_is_exact(backend: Backend, case: tuple[Convolution, int]) -> None:
     conv, value = case
     expected = oracle.int8_conv2d(conv.x.values, conv.weight.values, value, *conv.options)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from hypothesis import given
 from hypothesis import strategies as st
 
 from backends import Backend
 
 from .. import oracle
-from ..conformance import call, covers, each
+from ..conformance import call, covers, drawn, each
 from ..running import Approx
 from ..strategies import FLOATS, Laid, Shape, arrays, fill, float_dtypes
 from ..tolerances import assert_close
@@ -80,7 +79,7 @@ def check_layer_norm(
 
 
 @covers("layer_norm")
-@given(case=layer_norms(), eps=EPS)
+@drawn(case=layer_norms(), eps=EPS)
 def layer_norm_agrees_with_oracle(backend: Backend, case: list[Laid], eps: float) -> None:
     _, x, weight, bias = case
     expected = oracle.layer_norm(x.values, weight.values, bias.values, eps)
@@ -88,7 +87,7 @@ def layer_norm_agrees_with_oracle(backend: Backend, case: list[Laid], eps: float
 
 
 @covers("layer_norm_grad")
-@given(case=layer_norms(), eps=EPS)
+@drawn(case=layer_norms(), eps=EPS)
 def layer_norm_grad_agrees_with_oracle(backend: Backend, case: list[Laid], eps: float) -> None:
     """mean and inv_std are given, so they carry no error of their own here."""
     grad, x, weight, bias = case
@@ -114,7 +113,7 @@ def check_batch_norm(
 
 
 @covers("batch_norm")
-@given(case=batch_norms(), eps=EPS)
+@drawn(case=batch_norms(), eps=EPS)
 def batch_norm_agrees_with_oracle(backend: Backend, case: list[Laid], eps: float) -> None:
     _, x, weight, bias = case
     expected = oracle.batch_norm(x.values, weight.values, bias.values, eps)
@@ -122,7 +121,7 @@ def batch_norm_agrees_with_oracle(backend: Backend, case: list[Laid], eps: float
 
 
 @covers("batch_norm_grad")
-@given(case=batch_norms(), eps=EPS)
+@drawn(case=batch_norms(), eps=EPS)
 def batch_norm_grad_agrees_with_oracle(backend: Backend, case: list[Laid], eps: float) -> None:
     grad, x, weight, bias = case
     _, mean, var = oracle.batch_norm(x.values, weight.values, bias.values, eps)

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from hypothesis import given
 from hypothesis import strategies as st
 
 from backends import Backend
 
 from .. import oracle
-from ..conformance import call_in_place, covers
+from ..conformance import call_in_place, covers, drawn
 from ..running import Approx
 from ..strategies import FLOATS, Laid, fill, float_dtypes, seeds
 from ..tolerances import assert_close
@@ -105,7 +104,7 @@ def check(
 
 
 @covers("sgd_step")
-@given(
+@drawn(
     state=states(),
     with_velocity=st.booleans(),
     dampening=st.sampled_from((0.0, 0.3)),
@@ -126,7 +125,7 @@ def sgd(
 
 
 @covers("rmsprop_step")
-@given(state=states(), with_velocity=st.booleans(), weight_decay=OFF_OR_ON)
+@drawn(state=states(), with_velocity=st.booleans(), weight_decay=OFF_OR_ON)
 def rmsprop(backend: Backend, state: list[Laid], with_velocity: bool, weight_decay: float) -> None:
     param, grad, mean, square = state
     velocity = mean if with_velocity else None
@@ -136,14 +135,14 @@ def rmsprop(backend: Backend, state: list[Laid], with_velocity: bool, weight_dec
 
 
 @covers("adagrad_step")
-@given(state=states(), weight_decay=OFF_OR_ON)
+@drawn(state=states(), weight_decay=OFF_OR_ON)
 def adagrad(backend: Backend, state: list[Laid], weight_decay: float) -> None:
     param, grad, _, square = state
     check(backend, "adagrad_step", [param, grad, square], (0.05, 1e-3, weight_decay), (0, 2))
 
 
 @covers("adam_step")
-@given(
+@drawn(
     state=states(),
     step=st.sampled_from((1, 2, 10, 100_000)),
     eps=st.sampled_from((1e-8, 1e-3)),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
 from hypothesis import strategies as st
 
 from backends import Backend
 
 from .. import oracle
-from ..conformance import call, covers, each
+from ..conformance import call, covers, drawn, each
 from ..strategies import BOUNDED, EXACT, FLOATS, Laid, Pair, Pooling, Shape, fill, poolings
 from ..tolerances import assert_close, assert_same, sum_bound
 
@@ -18,7 +17,7 @@ SELECTED = ("integers", "constant", "special", "bits")
 
 
 @covers("max_pool2d")
-@given(case=poolings(SELECTED))
+@drawn(case=poolings(SELECTED))
 def max_pool_selects_the_first_of_the_largest(backend: Backend, case: Pooling) -> None:
     expected, position = oracle.max_pool2d(case.x.values, *case.window)
     y, index = call(backend, "max_pool2d", case.x, *case.window)
@@ -42,7 +41,7 @@ def max_pool_at_minus_infinity_and_nan(backend: Backend) -> None:
 
 
 @covers("max_pool2d_grad")
-@given(case=poolings(EXACT))
+@drawn(case=poolings(EXACT))
 def max_pool_grad_adds_at_the_positions(backend: Backend, case: Pooling) -> None:
     _, position = oracle.max_pool2d(case.x.values, *case.window)
     expected = oracle.max_pool2d_grad(case.grad.values, position, case.x.shape)
@@ -51,7 +50,7 @@ def max_pool_grad_adds_at_the_positions(backend: Backend, case: Pooling) -> None
 
 
 @covers("avg_pool2d", "avg_pool2d_grad")
-@given(case=poolings(BOUNDED), include=st.booleans())
+@drawn(case=poolings(BOUNDED), include=st.booleans())
 def avg_pool_agrees_with_oracle(
     backend: Backend, method: str, case: Pooling, include: bool
 ) -> None:

@@ -6,13 +6,12 @@ import itertools
 from collections.abc import Callable
 
 import numpy as np
-from hypothesis import given
 from hypothesis import strategies as st
 
 from backends import Backend
 
 from .. import oracle
-from ..conformance import call, covers, each
+from ..conformance import call, covers, drawn, each
 from ..strategies import BOUNDED, EXACT, FLOATS, LAYOUTS, Laid, arrays, fill, float_dtypes
 from ..tolerances import assert_close, assert_same, sum_bound
 
@@ -33,7 +32,7 @@ def products(draw: st.DrawFn, kinds: tuple[str, ...]) -> tuple[Laid, Laid]:
 
 
 @covers("matmul")
-@given(case=products(EXACT))
+@drawn(case=products(EXACT))
 def matmul_is_exact_on_exact_values(backend: Backend, case: tuple[Laid, Laid]) -> None:
     a, b = case
     expected = oracle.matmul(a.values, b.values).astype(a.dtype)
@@ -41,7 +40,7 @@ def matmul_is_exact_on_exact_values(backend: Backend, case: tuple[Laid, Laid]) -
 
 
 @covers("matmul")
-@given(case=products(BOUNDED))
+@drawn(case=products(BOUNDED))
 def matmul_agrees_with_oracle(backend: Backend, case: tuple[Laid, Laid]) -> None:
     a, b = case
     magnitudes = oracle.matmul(np.abs(a.values), np.abs(b.values))
@@ -116,7 +115,7 @@ def host(
 
 
 @covers("linear")
-@given(case=linears(EXACT))
+@drawn(case=linears(EXACT))
 def linear_is_exact_on_exact_values(backend: Backend, case: Linear) -> None:
     x, weight, bias = case
     expected = oracle.linear(x.values, weight.values, host(bias)).astype(x.dtype)
@@ -124,7 +123,7 @@ def linear_is_exact_on_exact_values(backend: Backend, case: Linear) -> None:
 
 
 @covers("linear")
-@given(case=linears(BOUNDED))
+@drawn(case=linears(BOUNDED))
 def linear_agrees_with_oracle(backend: Backend, case: Linear) -> None:
     x, weight, bias = case
     magnitudes = oracle.linear(np.abs(x.values), np.abs(weight.values), host(bias, np.abs))
@@ -153,7 +152,7 @@ def einsums(draw: st.DrawFn, kinds: tuple[str, ...]) -> Einsum:
 
 
 @covers("einsum")
-@given(case=einsums(EXACT))
+@drawn(case=einsums(EXACT))
 def einsum_is_exact_on_exact_values(backend: Backend, case: Einsum) -> None:
     subscripts, _, operands = case
     expected = oracle.einsum(subscripts, *(x.values for x in operands))
@@ -162,7 +161,7 @@ def einsum_is_exact_on_exact_values(backend: Backend, case: Einsum) -> None:
 
 
 @covers("einsum")
-@given(case=einsums(BOUNDED))
+@drawn(case=einsums(BOUNDED))
 def einsum_agrees_with_oracle(backend: Backend, case: Einsum) -> None:
     subscripts, size, operands = case
     dtype = operands[0].dtype

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from hypothesis import given
 from hypothesis import strategies as st
 
 from backends import Backend
 
 from .. import oracle
-from ..conformance import call, covers
+from ..conformance import call, covers, drawn
 from ..strategies import FLOATS, Laid, Shape, arrays, float_dtypes, shapes
 from ..tolerances import (
     FALSE_ALARM,
@@ -34,7 +33,7 @@ def philox_gives_the_published_answer_at_zero(backend: Backend) -> None:
 
 
 @covers("philox")
-@given(seed=SEEDS, counter=COUNTERS, count=st.integers(0, 23))
+@drawn(seed=SEEDS, counter=COUNTERS, count=st.integers(0, 23))
 def philox_agrees_with_python_integers(
     backend: Backend, seed: int, counter: int, count: int
 ) -> None:
@@ -42,7 +41,7 @@ def philox_agrees_with_python_integers(
 
 
 @covers("uniform")
-@given(seed=SEEDS, counter=COUNTERS, shape=shapes(), dtype=float_dtypes)
+@drawn(seed=SEEDS, counter=COUNTERS, shape=shapes(), dtype=float_dtypes)
 def uniform_takes_the_upper_24_bits(
     backend: Backend, seed: int, counter: int, shape: Shape, dtype: type
 ) -> None:
@@ -51,7 +50,7 @@ def uniform_takes_the_upper_24_bits(
 
 
 @covers("normal")
-@given(seed=SEEDS, counter=COUNTERS, shape=shapes(), dtype=float_dtypes)
+@drawn(seed=SEEDS, counter=COUNTERS, shape=shapes(), dtype=float_dtypes)
 def normal_agrees_with_the_math_library(
     backend: Backend, reference: Backend, seed: int, counter: int, shape: Shape, dtype: type
 ) -> None:
@@ -101,7 +100,7 @@ P = st.sampled_from((0.0, 0.1, 0.5, 0.9, 1.0, 2.0**-33)) | st.floats(0, 1)
 
 
 @covers("dropout")
-@given(x=arrays(kinds=("normal", "special", "bits")), p=P, seed=SEEDS, counter=COUNTERS)
+@drawn(x=arrays(kinds=("normal", "special", "bits")), p=P, seed=SEEDS, counter=COUNTERS)
 def dropout_is_exact(backend: Backend, x: Laid, p: float, seed: int, counter: int) -> None:
     y, mask = oracle.dropout(x.values, p, seed, counter)
     actual, kept = call(backend, "dropout", x, p, seed, counter)

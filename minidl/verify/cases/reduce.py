@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from hypothesis import given
 from hypothesis import strategies as st
 
 from backends import Backend
 
 from .. import oracle
-from ..conformance import call, covers, each
+from ..conformance import call, covers, drawn, each
 from ..running import Approx
 from ..strategies import (
     BOUNDED,
@@ -54,7 +53,7 @@ def summed(x: np.ndarray, axis: Axes, keepdims: bool) -> np.ndarray:
 
 
 @covers("sum")
-@given(case=reductions(kinds=EXACT, min_side=0))
+@drawn(case=reductions(kinds=EXACT, min_side=0))
 def sum_is_exact_on_exact_values(backend: Backend, case: Reduction) -> None:
     x, axis, keepdims = case
     expected = oracle.total(x.values, axis, keepdims).astype(x.dtype)
@@ -62,7 +61,7 @@ def sum_is_exact_on_exact_values(backend: Backend, case: Reduction) -> None:
 
 
 @covers("sum", "mean")
-@given(case=reductions())
+@drawn(case=reductions())
 def sums_agree_with_oracle(backend: Backend, method: str, case: Reduction) -> None:
     x, axis, keepdims = case
     function = oracle.total if method == "sum" else oracle.mean
@@ -102,7 +101,7 @@ def integers_add_up_in_int64(backend: Backend, dtype: type) -> None:
 
 
 @covers("mean")
-@given(case=reductions(kinds=("constant", "integers")))
+@drawn(case=reductions(kinds=("constant", "integers")))
 def mean_of_a_power_of_two_elements_is_exact(backend: Backend, case: Reduction) -> None:
     x, axis, keepdims = case
     if terms(x.values, axis) in (1, 2, 4, 8, 16):
@@ -119,7 +118,7 @@ def running_var(x: np.ndarray, axis: Axes, correction: float, keepdims: bool) ->
 
 
 @covers("var")
-@given(case=reductions(), correction=st.sampled_from((0, 1, 0.5)))
+@drawn(case=reductions(), correction=st.sampled_from((0, 1, 0.5)))
 def var_agrees_with_oracle(backend: Backend, case: Reduction, correction: float) -> None:
     x, axis, keepdims = case
     if terms(x.values, axis) <= correction:
@@ -130,7 +129,7 @@ def var_agrees_with_oracle(backend: Backend, case: Reduction, correction: float)
 
 
 @covers("max", "min")
-@given(case=reductions(kinds=ALL_VALUES))
+@drawn(case=reductions(kinds=ALL_VALUES))
 def extremes_agree_with_oracle(backend: Backend, method: str, case: Reduction) -> None:
     x, axis, keepdims = case
     expected = oracle.extreme(x.values, axis, keepdims, method == "max")
@@ -152,7 +151,7 @@ def extremes_of_many_elements(backend: Backend, method: str, shape: Shape) -> No
 
 
 @covers("argmax", "argmin")
-@given(data=st.data())
+@drawn(data=st.data())
 def arg_finds_the_first(backend: Backend, method: str, data: st.DataObject) -> None:
     x = data.draw(arrays(shapes(min_side=1), kinds=("integers", "special", "bits")), label="x")
     ndim = x.values.ndim
@@ -176,7 +175,7 @@ def along_one_axis(draw: st.DrawFn, kinds: tuple[str, ...] = BOUNDED, count: int
 
 
 @covers("cumsum")
-@given(case=along_one_axis())
+@drawn(case=along_one_axis())
 def cumsum_agrees_with_oracle(backend: Backend, case: Lines) -> None:
     (x,), axis = case
     magnitudes = np.cumsum(np.abs(x.values.astype(np.float64)), axis)
@@ -207,7 +206,7 @@ def running_softmax(x: np.ndarray, axis: Axes) -> tuple[Approx, Approx, Approx]:
 
 
 @covers("logsumexp")
-@given(case=reductions())
+@drawn(case=reductions())
 def logsumexp_agrees_with_oracle(backend: Backend, case: Reduction) -> None:
     x, axis, keepdims = case
     expected = oracle.logsumexp(x.values, axis, keepdims)
@@ -218,7 +217,7 @@ def logsumexp_agrees_with_oracle(backend: Backend, case: Reduction) -> None:
 
 
 @covers("softmax", "log_softmax")
-@given(case=along_one_axis())
+@drawn(case=along_one_axis())
 def softmax_agrees_with_oracle(backend: Backend, method: str, case: Lines) -> None:
     (x,), axis = case
     expected = getattr(oracle, method)(x.values, axis)
@@ -283,7 +282,7 @@ def running_softmax_grad(method: str, grad: np.ndarray, y: np.ndarray, axis: int
 
 
 @covers("softmax_grad", "log_softmax_grad")
-@given(case=along_one_axis(kinds=("integers", "normal", "constant"), count=2))
+@drawn(case=along_one_axis(kinds=("integers", "normal", "constant"), count=2))
 def softmax_grads_agree_with_oracle(backend: Backend, method: str, case: Lines) -> None:
     (grad, x), axis = case
     forward = oracle.softmax if method == "softmax_grad" else oracle.log_softmax
@@ -308,7 +307,7 @@ def softmax_grads_of_many_elements(backend: Backend, method: str, shape: Shape) 
 
 
 @covers("sum", "mean", "max", "min")
-@given(seed=seeds)
+@drawn(seed=seeds)
 def nan_reaches_exactly_its_own_result(backend: Backend, method: str, seed: int) -> None:
     rng = np.random.Generator(np.random.PCG64(seed))
     x = rng.integers(-3, 4, (3, 4, 5)).astype(np.float32)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from hypothesis import assume, given
+from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from backends import Backend
 
 from .. import oracle
-from ..conformance import call, call_in_place, covers, each
+from ..conformance import call, call_in_place, covers, drawn, each
 from ..strategies import EXACT, FLOATS, Laid, Shape, arrays, fill, index_arrays, shapes
 from ..tolerances import assert_same
 
@@ -20,7 +20,7 @@ ANY_BITS = ("bits", "integers")
 
 
 @covers("reshape")
-@given(x=arrays(kinds=ANY_BITS), data=st.data())
+@drawn(x=arrays(kinds=ANY_BITS), data=st.data())
 def reshape_keeps_c_order(backend: Backend, x: Laid, data: st.DataObject) -> None:
     size = x.values.size
     candidates = [(size,), (1, size, 1), *([(2, size // 2)] if size % 2 == 0 else []), x.shape]
@@ -30,14 +30,14 @@ def reshape_keeps_c_order(backend: Backend, x: Laid, data: st.DataObject) -> Non
 
 
 @covers("transpose")
-@given(x=arrays(kinds=ANY_BITS), data=st.data())
+@drawn(x=arrays(kinds=ANY_BITS), data=st.data())
 def transpose_permutes(backend: Backend, x: Laid, data: st.DataObject) -> None:
     axes = tuple(data.draw(st.permutations(range(x.values.ndim)), label="axes"))
     assert_same(call(backend, "transpose", x, axes), oracle.transpose(x.values, axes))
 
 
 @covers("broadcast_to")
-@given(x=arrays(shapes(max_dims=3), kinds=ANY_BITS), data=st.data())
+@drawn(x=arrays(shapes(max_dims=3), kinds=ANY_BITS), data=st.data())
 def broadcast_to_repeats(backend: Backend, x: Laid, data: st.DataObject) -> None:
     lead = data.draw(shapes(max_dims=2, max_side=3), label="lead")
     times = data.draw(st.integers(0, 3), label="times")
@@ -51,7 +51,7 @@ def broadcast_to_repeats(backend: Backend, x: Laid, data: st.DataObject) -> None
 
 
 @covers("concatenate")
-@given(data=st.data())
+@drawn(data=st.data())
 def concatenate_puts_one_behind_another(backend: Backend, data: st.DataObject) -> None:
     shape = data.draw(shapes(min_dims=1, max_dims=3), label="shape")
     axis = data.draw(st.integers(0, len(shape) - 1), label="axis")
@@ -65,7 +65,7 @@ def concatenate_puts_one_behind_another(backend: Backend, data: st.DataObject) -
 
 
 @covers("pad")
-@given(x=arrays(shapes(max_dims=3), kinds=ANY_BITS), data=st.data())
+@drawn(x=arrays(shapes(max_dims=3), kinds=ANY_BITS), data=st.data())
 def pad_frames(backend: Backend, x: Laid, data: st.DataObject) -> None:
     side = st.integers(0, 3)
     widths = [(data.draw(side), data.draw(side)) for _ in x.shape]
@@ -74,7 +74,7 @@ def pad_frames(backend: Backend, x: Laid, data: st.DataObject) -> None:
 
 
 @covers("flip")
-@given(x=arrays(shapes(min_dims=1), kinds=ANY_BITS), data=st.data())
+@drawn(x=arrays(shapes(min_dims=1), kinds=ANY_BITS), data=st.data())
 def flip_reverses(backend: Backend, x: Laid, data: st.DataObject) -> None:
     axes = st.lists(st.integers(0, x.values.ndim - 1), unique=True)
     axis = tuple(data.draw(axes, label="axis"))
@@ -112,14 +112,14 @@ def indices(draw: st.DrawFn, shape: Shape) -> Any:
 
 
 @covers("getitem")
-@given(x=arrays(kinds=ANY_BITS), data=st.data())
+@drawn(x=arrays(kinds=ANY_BITS), data=st.data())
 def getitem_takes_what_numpy_takes(backend: Backend, x: Laid, data: st.DataObject) -> None:
     index = data.draw(indices(x.shape), label="index")
     assert_same(call(backend, "getitem", x, index), np.asarray(x.values[index]))
 
 
 @covers("getitem_grad")
-@given(shape=shapes(), data=st.data())
+@drawn(shape=shapes(), data=st.data())
 def getitem_grad_adds_back(backend: Backend, shape: Shape, data: st.DataObject) -> None:
     index = data.draw(indices(shape), label="index")
     taken = np.zeros(shape)[index].shape
@@ -130,7 +130,7 @@ def getitem_grad_adds_back(backend: Backend, shape: Shape, data: st.DataObject) 
 
 
 @covers("setitem")
-@given(x=arrays(kinds=("integers",)), data=st.data())
+@drawn(x=arrays(kinds=("integers",)), data=st.data())
 def setitem_writes_what_numpy_writes(backend: Backend, x: Laid, data: st.DataObject) -> None:
     index = data.draw(indices(x.shape), label="index")
     expected = x.values.copy()
@@ -167,7 +167,7 @@ def gathers(draw: st.DrawFn) -> Gather:
 
 
 @covers("gather")
-@given(case=gathers(), data=st.data())
+@drawn(case=gathers(), data=st.data())
 def gather_takes_along_axis(backend: Backend, case: Gather, data: st.DataObject) -> None:
     shape, axis, index = case
     x = data.draw(arrays(shape, kinds=ANY_BITS), label="x")
@@ -176,7 +176,7 @@ def gather_takes_along_axis(backend: Backend, case: Gather, data: st.DataObject)
 
 
 @covers("gather_grad")
-@given(case=gathers(), data=st.data())
+@drawn(case=gathers(), data=st.data())
 def gather_grad_adds_back(backend: Backend, case: Gather, data: st.DataObject) -> None:
     shape, axis, index = case
     grad = data.draw(arrays(index.shape, kinds=EXACT), label="grad")
@@ -186,7 +186,7 @@ def gather_grad_adds_back(backend: Backend, case: Gather, data: st.DataObject) -
 
 
 @covers("index_add")
-@given(data=st.data())
+@drawn(data=st.data())
 def index_add_adds_slices(backend: Backend, data: st.DataObject) -> None:
     x = data.draw(arrays(shapes(min_dims=1, max_dims=3, min_side=1), kinds=EXACT), label="x")
     axis = data.draw(st.integers(0, x.values.ndim - 1), label="axis")
@@ -199,7 +199,7 @@ def index_add_adds_slices(backend: Backend, data: st.DataObject) -> None:
 
 
 @covers("embedding", "embedding_grad")
-@given(data=st.data())
+@drawn(data=st.data())
 def embedding_takes_rows_and_adds_them_back(
     backend: Backend, method: str, data: st.DataObject
 ) -> None:

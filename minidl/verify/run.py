@@ -1,0 +1,171 @@
+"""Holding one backend to the whole contract, and the table that says how it did."""
+
+from __future__ import annotations
+
+import inspect
+import platform
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from backends import Backend
+
+from .. import __version__
+from ..engine.modes import get_backend
+from ..errors import ArgumentError
+from .conformance import Run, contract_methods, every_run, level
+from .record import Record, recording
+from .snippet import snippet
+
+
+@dataclass
+class Row:
+    """What was tried of a method of the contract, or of a law, and what came of it."""
+
+    subject: str
+    cases: int = 0  # calls whose results were compared, in all examples together
+    ulps: float = 0.0  # the worst error, in units in the last place
+    fraction: float = 0.0  # the worst error as a fraction of what is allowed
+    gradient: float | None = None  # the same for gradients of every order; None: not differentiable
+    bad_inputs: int = 0
+    failures: list[str] = field(default_factory=list)  # each a program that shows one
+
+    @property
+    def verdict(self) -> str:
+        """ "pass", "FAIL", or "no case" where nothing was tried."""
+        return "FAIL" if self.failures else "pass" if self.cases else "no case"
+
+
+@dataclass
+class Report:
+    """How a backend did, row by row, and what it ran on."""
+
+    backend: str
+    level: str
+    rows: list[Row]
+    about: dict[str, str]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every row passed."""
+        return all(row.verdict == "pass" for row in self.rows)
+
+    @property
+    def failures(self) -> list[str]:
+        """A program for each failure."""
+        return [text for row in self.rows for text in row.failures]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        rows = [asdict(row) | {"verdict": row.verdict} for row in self.rows]
+        return asdict(self) | {"rows": rows, "passed": self.passed}
+
+    def __str__(self) -> str:
+        head = f"{'':<24}{'cases':>9}{'worst ULP':>11}{'of bound':>10}{'gradient':>10}"
+        head += f"{'bad inputs':>12}  verdict"
+        lines = [head, "-" * len(head)]
+        for row in self.rows:
+            gradient = "" if row.gradient is None else _short(row.gradient)
+            name = [row.subject] if len(row.subject) < 24 else [row.subject, ""]
+            lines += name[:-1]
+            lines.append(
+                f"{name[-1]:<24}{row.cases:>9,}{_short(row.ulps):>11}{_short(row.fraction):>10}"
+                f"{gradient:>10}{row.bad_inputs or '':>12}  {row.verdict}"
+            )
+        failed = sum(row.verdict != "pass" for row in self.rows)
+        end = f"{failed} of {len(self.rows)} rows fail" if failed else f"all {len(self.rows)} pass"
+        total = sum(row.cases for row in self.rows)
+        lines += ["-" * len(head), f"{self.backend}, level {self.level}: {total:,} cases; {end}"]
+        return "\n".join(lines)
+
+
+def _short(number: float) -> str:
+    """Where a sum cancels to nearly nothing, an error can be many units of its last place."""
+    return f"{number:.3f}" if number < 1e5 else f"{number:.0e}"
+
+
+def verify(
+    backend: str | Backend, depth: str = "quick", only: Iterable[str] = (), progress: bool = False
+) -> Report:
+    """Run the cases of the kit on a backend, or those about the subjects `only`.
+
+    depth: "quick", "default" or "full", that is 8, 25 or 300 examples of each property.
+    Raises: ArgumentError for another depth, or a subject that is neither a method of the contract
+    nor a law; UnknownBackend, BackendUnavailable.
+
+    >>> report = verify("numpy", only=["cumsum"])
+    >>> report.passed, [row.subject for row in report.rows]
+    (True, ['cumsum'])
+    """
+    found = get_backend(backend)
+    name = backend if isinstance(backend, str) else found.name
+    runs, methods = every_run(), contract_methods()
+    known = dict.fromkeys([*methods, *(subject for run in runs for subject in run.subjects)])
+    rows = {subject: Row(subject) for subject in only or known}
+    if rows.keys() - known.keys():
+        unknown = ", ".join(sorted(rows.keys() - known.keys()))
+        raise ArgumentError(f"verify: {unknown} is neither a method of the contract nor a law")
+    for method in rows.keys() & set(methods):
+        _signature(found, rows[method])
+    chosen = [run for run in runs if any(subject in rows for subject in run.subjects)]
+    with level(depth):
+        for run in tqdm(chosen, disable=not progress, unit="case", leave=False):
+            _try(run, found, name, rows)
+    about = {"minidl": __version__, "numpy": np.__version__, "python": platform.python_version()}
+    return Report(name, depth, list(rows.values()), about | found.describe())
+
+
+def run_case(name: str, backend: str | Backend) -> None:
+    """Run one case by the name that a report gives it. Raises: whatever it raises; ArgumentError.
+
+    >>> run_case("arrays.full_of_nan_and_infinity", "numpy")
+    """
+    for run in every_run():
+        if str(run) == name:
+            run(get_backend(backend), get_backend("numpy"))
+            return
+    raise ArgumentError(f"run_case: no case is called {name!r}")
+
+
+def _try(run: Run, backend: Backend, name: str, rows: dict[str, Row]) -> None:
+    with recording() as record:
+        try:
+            run(backend, get_backend("numpy"))
+        except Exception as error:  # whatever a backend does wrong is the finding
+            reason = f"{run}: {type(error).__name__}: {error}"
+            blamed = record.method if record.method in run.subjects else run.subjects[0]
+            if blamed in rows:
+                rows[blamed].failures.append(snippet(name, record, str(run), reason))
+    _count(run, record, rows)
+
+
+def _count(run: Run, record: Record, rows: dict[str, Row]) -> None:
+    """Credit each method with the calls that it got, and a law with its examples."""
+    for subject in run.subjects:
+        if subject in rows and subject not in record.tallies:
+            rows[subject].cases += max(record.examples, 1)
+    for method, tally in record.tallies.items():
+        if method in rows:
+            row = rows[method]
+            row.cases += tally.calls
+            row.ulps = max(row.ulps, tally.ulps)
+            row.fraction = max(row.fraction, tally.fraction)
+
+
+def _signature(backend: Backend, row: Row) -> None:
+    """The method must be there, with the contract's parameters."""
+    own, asked = getattr(backend, row.subject), getattr(Backend, row.subject)
+    if getattr(own, "__isabstractmethod__", False):
+        row.failures.append(f"# {row.subject} is not implemented")
+    elif _shape(own) != _shape(asked)[1:]:
+        wanted, got = inspect.signature(asked), inspect.signature(own)
+        row.failures.append(f"# {row.subject} takes {got}; the contract says {wanted}")
+
+
+def _shape(function: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
+    """Names, kinds and defaults of the parameters."""
+    parameters = inspect.signature(function).parameters.values()
+    return [(p.name, p.kind, p.default) for p in parameters]
