@@ -82,9 +82,9 @@ def integer_layer(
     x: np.ndarray, calibration: np.ndarray, weight: np.ndarray, bias: np.ndarray
 ) -> np.ndarray:
     """A layer in 8-bit integers. Source: Jacob et al. (2017), arXiv:1712.05877, section 2."""
-    low, high = min(calibration.min(), 0), max(calibration.max(), 0)
+    low, high = min(float(calibration.min()), 0.0), max(float(calibration.max()), 0.0)
     step = np.float32(high / 255 - low / 255) or np.float32(1)
-    zero = round(float(-low / step))
+    zero = round(-low / float(step))
     codes = np.clip(np.round(x / step) + zero, 0, 255).astype(np.int32)
     top = np.abs(weight).max(axis=1, keepdims=True).astype(np.float64) / 127
     scale = np.where(top == 0, 1, top).astype(np.float32)
