@@ -444,8 +444,8 @@ class Backend(ABC):
     def philox(self, seed: int, counter: int, count: int) -> Array:
         """uint32 (count,): the words of Philox 4x32-10 blocks counter, counter + 1, ...
 
-        key = (seed mod 2^32, seed div 2^32), block i = (i mod 2^32, i div 2^32, 0, 0). Source:
-        Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3", section 3.3.
+        seed has 64 bits, a key of two 32-bit words; a counter has 128 bits, four words, the lowest
+        first. Source: Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3", 3.3.
         """
 
     @abstractmethod

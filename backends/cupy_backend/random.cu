@@ -5,9 +5,13 @@ struct Words {
     u32 word[4];
 };
 
-__device__ inline Words philox_block(u64 seed, u64 counter) {
+// Block `block` from the counter whose lower and upper 64 bits are given.
+__device__ inline Words philox_block(u64 seed, u64 lower, u64 upper, i64 block) {
+    u64 start = lower;
+    lower += block;
+    upper += lower < start;
     u32 key0 = (u32)seed, key1 = (u32)(seed >> 32);
-    u32 c0 = (u32)counter, c1 = (u32)(counter >> 32), c2 = 0, c3 = 0;
+    u32 c0 = (u32)lower, c1 = (u32)(lower >> 32), c2 = (u32)upper, c3 = (u32)(upper >> 32);
     for (int round = 0; round < 10; round++) {
         u64 product0 = (u64)0xD2511F53u * c0, product1 = (u64)0xCD9E8D57u * c2;
         c0 = (u32)(product1 >> 32) ^ c1 ^ key0;
@@ -20,18 +24,18 @@ __device__ inline Words philox_block(u64 seed, u64 counter) {
     return Words{{c0, c1, c2, c3}};
 }
 
-extern "C" __global__ void philox(u32* words, u64 seed, u64 counter, i64 count) {
+extern "C" __global__ void philox(u32* words, u64 seed, u64 lower, u64 upper, i64 count) {
     for (i64 block = first_item(); 4 * block < count; block += item_step()) {
-        Words random = philox_block(seed, counter + block);
+        Words random = philox_block(seed, lower, upper, block);
         for (int k = 0; k < 4 && 4 * block + k < count; k++)
             words[4 * block + k] = random.word[k];
     }
 }
 
 // The upper 24 bits of a word: float holds them, and so every multiple of 2^-24 in [0, 1), exactly.
-extern "C" __global__ void uniform(real* out, u64 seed, u64 counter, i64 count) {
+extern "C" __global__ void uniform(real* out, u64 seed, u64 lower, u64 upper, i64 count) {
     for (i64 block = first_item(); 4 * block < count; block += item_step()) {
-        Words random = philox_block(seed, counter + block);
+        Words random = philox_block(seed, lower, upper, block);
         for (int k = 0; k < 4 && 4 * block + k < count; k++)
             out[4 * block + k] = (real)(random.word[k] >> 8) * (real)(1.0 / 16777216);
     }
@@ -39,10 +43,10 @@ extern "C" __global__ void uniform(real* out, u64 seed, u64 counter, i64 count) 
 
 // `threshold` is 64 bits wide because p close to 1 brings it to 2^32.
 extern "C" __global__ void dropout(
-    const real* x, real* y, bool* mask, u64 threshold, real scale, u64 seed, u64 counter,
+    const real* x, real* y, bool* mask, u64 threshold, real scale, u64 seed, u64 lower, u64 upper,
     i64 count) {
     for (i64 block = first_item(); 4 * block < count; block += item_step()) {
-        Words random = philox_block(seed, counter + block);
+        Words random = philox_block(seed, lower, upper, block);
         for (int k = 0; k < 4 && 4 * block + k < count; k++) {
             i64 i = 4 * block + k;
             bool keep = random.word[k] >= threshold;

@@ -43,6 +43,6 @@ class Random(Common):
         return y, mask
 
 
-def _start(seed: int, counter: int) -> tuple[np.uint64, np.uint64]:
-    """Seed and counter as the kernels take them: modulo 2^64."""
-    return np.uint64(seed % 2**64), np.uint64(counter % 2**64)
+def _start(seed: int, counter: int) -> tuple[np.uint64, np.uint64, np.uint64]:
+    """The seed, and the lower and the upper 64 bits of the counter."""
+    return np.uint64(seed), np.uint64(counter % 2**64), np.uint64(counter >> 64)

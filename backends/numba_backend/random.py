@@ -41,9 +41,12 @@ LOGS, COSINES, SINES = (tuple(terms[::-1]) for terms in (LOG_TERMS, COS_TERMS, S
 
 
 @helper
-def block(key: Word, counter: Word) -> tuple[Word, Word, Word, Word]:
-    """The four words of one Philox 4x32-10 block."""
-    c0, c1, c2, c3 = counter & LOW, counter >> HALF, np.uint64(0), np.uint64(0)
+def block(key: Word, counter: tuple[Word, Word], i: int) -> tuple[Word, Word, Word, Word]:
+    """The four words of Philox 4x32-10 block counter + i; a counter is its (lower, upper) half."""
+    lower, upper = counter[0] + np.uint64(i), counter[1]
+    if lower < counter[0]:
+        upper += np.uint64(1)
+    c0, c1, c2, c3 = lower & LOW, lower >> HALF, upper & LOW, upper >> HALF
     k0, k1 = key & LOW, key >> HALF
     for _ in range(ROUNDS):
         p0, p1 = c0 * M0, c2 * M1
@@ -53,19 +56,19 @@ def block(key: Word, counter: Word) -> tuple[Word, Word, Word, Word]:
 
 
 @kernel(exact=True)
-def fill_words(key: Word, counter: Word, words: Array) -> None:
+def fill_words(key: Word, counter: tuple[Word, Word], words: Array) -> None:
     """words (blocks, 4)."""
     for i in prange(words.shape[0]):
         out = words[i]
-        out[0], out[1], out[2], out[3] = block(key, counter + np.uint64(i))
+        out[0], out[1], out[2], out[3] = block(key, counter, i)
 
 
 @kernel(exact=True)
-def fill_uniform(key: Word, counter: Word, y: Array) -> None:
+def fill_uniform(key: Word, counter: tuple[Word, Word], y: Array) -> None:
     """y (blocks, 4): the upper 24 bits of each word as a fraction."""
     step = y.dtype.type(2.0**-24)
     for i in prange(y.shape[0]):
-        out, words = y[i], block(key, counter + np.uint64(i))
+        out, words = y[i], block(key, counter, i)
         for w in range(4):
             out[w] = y.dtype.type(np.int64(words[w]) >> 8) * step
 
@@ -100,17 +103,17 @@ def box_muller(word: Word, angle: Word) -> tuple[float, float]:
 
 
 @kernel(exact=True)
-def fill_normal(key: Word, counter: Word, y: Array) -> None:
+def fill_normal(key: Word, counter: tuple[Word, Word], y: Array) -> None:
     """y (blocks, 4): words 0 and 1 of a block make two deviates, words 2 and 3 the others."""
     for i in prange(y.shape[0]):
         out = y[i]
-        a, b, c, d = block(key, counter + np.uint64(i))
+        a, b, c, d = block(key, counter, i)
         out[0], out[1] = box_muller(a, b)
         out[2], out[3] = box_muller(c, d)
 
 
 @kernel(exact=True)
-def drop(key: Word, counter: Word, threshold: Word, scale: float, x: Array, y: Array,
+def drop(key: Word, counter: tuple[Word, Word], threshold: Word, scale: float, x: Array, y: Array,
          mask: Array) -> None:  # fmt: skip
     """y = x * scale where the element's word reaches threshold, else 0."""
     for stretch in prange((x.size + STRETCH - 1) // STRETCH):
@@ -118,7 +121,7 @@ def drop(key: Word, counter: Word, threshold: Word, scale: float, x: Array, y: A
         words = np.empty((STRETCH // 4, 4), np.uint32)
         for i in range((stop - start + 3) // 4):
             out = words[i]
-            out[0], out[1], out[2], out[3] = block(key, counter + np.uint64(start // 4 + i))
+            out[0], out[1], out[2], out[3] = block(key, counter, start // 4 + i)
         word, source = words.reshape(-1), x[start:stop]
         target, kept = y[start:stop], mask[start:stop]
         for i in range(source.size):  # apart, so that it becomes vectors without branches
@@ -133,7 +136,7 @@ class Random(NumpyBackend):
 
     def philox(self, seed: int, counter: int, count: int) -> Array:
         words = empty((-(-count // 4), 4), np.uint32)
-        fill_words.sized(count, PARALLEL_FROM)(np.uint64(seed), wrapped(counter), words)
+        fill_words.sized(count, PARALLEL_FROM)(np.uint64(seed), halves(counter), words)
         return words.reshape(-1)[:count]
 
     def uniform(self, seed: int, counter: int, shape: Shape, dtype: DType) -> Array:
@@ -152,20 +155,20 @@ class Random(NumpyBackend):
             return super().dropout(x, p, seed, counter)
         y, mask = empty(x.shape, x.dtype), empty(x.shape, bool)
         drop.sized(x.size, PARALLEL_FROM)(
-            np.uint64(seed), wrapped(counter), np.uint32(threshold), x.dtype.type(1 / (1 - p)),
+            np.uint64(seed), halves(counter), np.uint32(threshold), x.dtype.type(1 / (1 - p)),
             flat(plain(x)), flat(y), flat(mask),
         )  # fmt: skip
         return y, mask
 
 
-def wrapped(counter: int) -> Word:
-    """The number of a block, which wraps at 2^64."""
-    return np.uint64(counter % 2**64)
+def halves(counter: int) -> tuple[Word, Word]:
+    """The lower and the upper 64 bits of a counter."""
+    return np.uint64(counter % 2**64), np.uint64(counter >> 64)
 
 
 def filled(fill: Kernel, seed: int, counter: int, shape: Shape, dtype: DType) -> Array:
     """As many numbers as shape holds, made by a kernel that fills blocks of four."""
     count = math.prod(shape)
     y = empty((-(-count // 4), 4), dtype)
-    fill.sized(count, PARALLEL_FROM)(np.uint64(seed), wrapped(counter), y)
+    fill.sized(count, PARALLEL_FROM)(np.uint64(seed), halves(counter), y)
     return y.reshape(-1)[:count].reshape(shape)

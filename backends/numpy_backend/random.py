@@ -38,9 +38,11 @@ class Random(Common):
         for start in range(0, blocks, CHUNK):
             part = words[start : start + CHUNK]
             number = xp.arange(part.shape[0], dtype=xp.uint64)
-            number += (counter + start) % 2**64  # and wraps there
-            zero = xp.zeros_like(number)
-            even, odd = xp.stack([number & MASK, zero]), xp.stack([number >> 32, zero])
+            first = (counter + start) % 2**128
+            number += first % 2**64  # and wraps there
+            upper = (number < first % 2**64) + xp.asarray(first >> 64, dtype=xp.uint64)
+            even = xp.stack([number & MASK, upper & MASK])
+            odd = xp.stack([number >> 32, upper >> 32])
             even, odd = self._philox_rounds(even, odd, (seed & MASK, seed >> 32))
             part[:, 0::2], part[:, 1::2] = even.T, odd.T
         return words.reshape(-1)[:count]

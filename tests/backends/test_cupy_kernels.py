@@ -107,7 +107,7 @@ def test_what_is_compiled_is_the_text_of_the_files(standin, monkeypatch):
 
     loader = kernels.Kernels(spy)
     words = standin.xp.empty(4, np.uint32)
-    start = (np.uint64(0), np.uint64(0), np.int64(4))
+    start = (np.uint64(0), np.uint64(0), np.uint64(0), np.int64(4))
     loader.launch("random.cu", "philox", kernels.ANY_FLOAT, kernels.over_items(1), [words, *start])
     ((code, options),) = seen
     common, own = (

@@ -25,7 +25,7 @@ def philox(seed: int, counter: int, count: int) -> np.ndarray:
     words: list[int] = []
     block = counter
     while len(words) < count:
-        words.extend(philox_block((block & MASK, block >> 32 & MASK, 0, 0), key))
+        words.extend(philox_block(tuple(block >> shift & MASK for shift in (0, 32, 64, 96)), key))
         block += 1
     return np.array(words[:count], np.uint32)
 
