@@ -13,19 +13,28 @@ from tqdm import tqdm
 
 from backends import Backend
 
-from .. import __version__
+from .. import ops
 from ..engine.modes import get_backend
 from ..errors import ArgumentError
 from .conformance import Run, contract_methods, every_run, level
+from .doors import DOORS, Door
+from .gradients import CHECKS, Case, check_values, every_case
 from .record import Record, recording
 from .snippet import snippet
+
+SECTIONS = {
+    "method": "methods of the contract",
+    "operation": "other operations of the engine",
+    "law": "laws",
+}
 
 
 @dataclass
 class Row:
-    """What was tried of a method of the contract, or of a law, and what came of it."""
+    """What was tried of a method of the contract, an operation or a law, and what came of it."""
 
     subject: str
+    kind: str = "method"  # or "operation" (of the engine), or "law"
     cases: int = 0  # calls whose results were compared, in all examples together
     ulps: float = 0.0  # the worst error, in units in the last place
     fraction: float = 0.0  # the worst error as a fraction of what is allowed
@@ -66,8 +75,11 @@ class Report:
     def __str__(self) -> str:
         head = f"{'':<24}{'cases':>9}{'worst ULP':>11}{'of bound':>10}{'gradient':>10}"
         head += f"{'bad inputs':>12}  verdict"
-        lines = [head, "-" * len(head)]
+        lines, kind = [head], ""
         for row in self.rows:
+            if row.kind != kind:
+                kind = row.kind
+                lines.append(f"-- {SECTIONS[kind]} ".ljust(len(head), "-"))
             gradient = "" if row.gradient is None else _short(row.gradient)
             name = [row.subject] if len(row.subject) < 24 else [row.subject, ""]
             lines += name[:-1]
@@ -102,19 +114,25 @@ def verify(
     """
     found = get_backend(backend)
     name = backend if isinstance(backend, str) else found.name
-    runs, methods = every_run(), contract_methods()
-    known = dict.fromkeys([*methods, *(subject for run in runs for subject in run.subjects)])
-    rows = {subject: Row(subject) for subject in only or known}
-    if rows.keys() - known.keys():
-        unknown = ", ".join(sorted(rows.keys() - known.keys()))
-        raise ArgumentError(f"verify: {unknown} is neither a method of the contract nor a law")
-    for method in rows.keys() & set(methods):
+    known = {subject: Row(subject, kind) for kind, subject in _subjects()}
+    unknown = set(only) - known.keys()
+    if unknown:
+        listed = ", ".join(sorted(unknown))
+        raise ArgumentError(f"verify: {listed} is no method of the contract, operation or law")
+    rows = {subject: known[subject] for subject in only or known}
+    for method in rows.keys() & set(contract_methods()):
         _signature(found, rows[method])
-    chosen = [run for run in runs if any(subject in rows for subject in run.subjects)]
+    everything: list[Run | Case | Door] = [*every_run(), *every_case(), *DOORS]
+    works = [work for work in everything if not rows.keys().isdisjoint(work.subjects)]
     with level(depth):
-        for run in tqdm(chosen, disable=not progress, unit="case", leave=False):
-            _try(run, found, name, rows)
-    about = {"minidl": __version__, "numpy": np.__version__, "python": platform.python_version()}
+        for work in tqdm(works, disable=not progress, unit="case", leave=False):
+            if isinstance(work, Run):
+                _run(work, found, name, rows)
+            elif isinstance(work, Case):
+                _differentiate(work, found, rows)
+            else:
+                _knock(work, found, rows)
+    about = {"numpy": np.__version__, "python": platform.python_version()}
     return Report(name, depth, list(rows.values()), about | found.describe())
 
 
@@ -130,7 +148,16 @@ def run_case(name: str, backend: str | Backend) -> None:
     raise ArgumentError(f"run_case: no case is called {name!r}")
 
 
-def _try(run: Run, backend: Backend, name: str, rows: dict[str, Row]) -> None:
+def _subjects() -> list[tuple[str, str]]:
+    """(kind, name) of every row: first what the contract says, then what is built on it."""
+    methods = contract_methods()
+    laws = dict.fromkeys(s for run in every_run() for s in run.subjects if s not in methods)
+    operations = [name for name in ops.__all__ if name not in (*methods, "native_index")]
+    named = {"method": methods, "operation": operations, "law": laws}
+    return [(kind, name) for kind, names in named.items() for name in names]
+
+
+def _run(run: Run, backend: Backend, name: str, rows: dict[str, Row]) -> None:
     with recording() as record:
         try:
             run(backend, get_backend("numpy"))
@@ -140,6 +167,34 @@ def _try(run: Run, backend: Backend, name: str, rows: dict[str, Row]) -> None:
             if blamed in rows:
                 rows[blamed].failures.append(snippet(name, record, str(run), reason))
     _count(run, record, rows)
+
+
+def _differentiate(case: Case, backend: Backend, rows: dict[str, Row]) -> None:
+    """Values and gradients of an operation of the engine; its name is also the method's."""
+    for check in CHECKS:
+        failure = ""
+        with recording() as record:
+            try:
+                check(backend, case)
+            except Exception as error:  # likewise
+                failure = f"# {check.__name__} of {case}: {type(error).__name__}: {error}"
+        worst = record.tally("").fraction
+        for row in (rows[name] for name in case.subjects if name in rows):
+            if row.kind == "operation":
+                row.cases += 1
+            if case.order and check is not check_values:
+                row.gradient = max(row.gradient or 0.0, worst)
+            if failure:
+                row.failures.append(failure)
+
+
+def _knock(door: Door, backend: Backend, rows: dict[str, Row]) -> None:
+    row = rows[door.operation]
+    row.bad_inputs += 1
+    try:
+        door.knock(backend)
+    except AssertionError as error:
+        row.failures.append(f"# wrong input: {error}")
 
 
 def _count(run: Run, record: Record, rows: dict[str, Row]) -> None:

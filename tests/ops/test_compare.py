@@ -8,10 +8,11 @@ import pytest
 import minidl
 from minidl import ops
 from minidl.errors import BackendMismatch, DTypeError, ShapeError
+from minidl.verify.operations.compare import CASES
 from minidl.verify.strategies import special_values
 from minidl.verify.tolerances import assert_same
 
-from .cases import covers
+from .cases import OperationCases
 
 COMPARISONS = {
     "equal": np.equal,
@@ -23,7 +24,10 @@ COMPARISONS = {
 }
 
 
-@covers(*COMPARISONS)
+class TestCases(OperationCases):
+    cases = CASES
+
+
 @pytest.mark.parametrize("name", COMPARISONS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_comparisons_at_special_values(backend, name, dtype):
@@ -50,7 +54,6 @@ def test_comparisons_of_other_types_and_of_scalars(backend, name):
         assert not result.requires_grad
 
 
-@covers("logical_and", "logical_or", "logical_not")
 def test_logic(backend):
     a, b = np.array([True, True, False, False]), np.array([True, False, True, False])
     x, y = (minidl.from_numpy(v, backend=backend) for v in (a, b))

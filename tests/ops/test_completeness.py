@@ -11,9 +11,8 @@ import pytest
 import minidl
 import minidl.ops
 from minidl import Function, Tensor
+from minidl.verify.gradients import COVERED, cotangent, covers, every_case
 from tests import ops as tests_of_ops
-
-from .cases import COVERED, Case, OperationCases, cotangent, covers
 
 MODULES = [
     importlib.import_module(f"minidl.ops.{m.name}")
@@ -22,20 +21,8 @@ MODULES = [
 WITHOUT_GRADIENT = {"ArgMax"}
 
 
-def all_cases() -> list[Case]:
-    """Every case of every test file of this folder; importing them registers what they cover."""
-    found: list[Case] = []
-    for module in pkgutil.iter_modules(tests_of_ops.__path__):
-        if module.name.startswith("test_"):
-            tests = importlib.import_module(f"tests.ops.{module.name}")
-            for _, value in inspect.getmembers(tests, inspect.isclass):
-                if issubclass(value, OperationCases) and value is not OperationCases:
-                    found.extend(value.cases)
-    return found
-
-
 def test_every_public_operation_has_a_case():
-    assert len(all_cases()) > 200
+    assert len(every_case()) > 200
     assert set(minidl.ops.__all__) - set(COVERED) == set()
 
 
@@ -80,7 +67,7 @@ def test_every_function_runs_forward_and_backward(backend):
         ran["again" if again else phase].add(function.name)
 
     with minidl.observe(observer):
-        for case in all_cases():
+        for case in every_case():
             xs = case.tensors(backend)
             y = case.function(*xs)
             if case.order:

@@ -8,26 +8,15 @@ import pytest
 import minidl
 from minidl import Generator, ops
 from minidl.errors import ArgumentError, DTypeError
-from minidl.verify import oracle
+from minidl.verify.gradients import spread
+from minidl.verify.operations.dropout import CASES
 from minidl.verify.tolerances import assert_same
 
-from .cases import OperationCases, case, spread
-
-X = spread(4, 5)
-
-
-def kept(x: np.ndarray) -> np.ndarray:
-    return oracle.dropout(x, 0.5, 3, 0)[0]  # doubling is exact
+from .cases import OperationCases
 
 
 class TestCases(OperationCases):
-    cases = (
-        case("dropout", lambda x: ops.dropout(x * x, 0.5, generator=Generator(3)),
-             lambda x: kept(x * x), X),
-        case("dropout: in evaluation", lambda x: ops.dropout(x, 0.9, False), lambda x: x, X),
-        case("dropout: nothing", lambda x: ops.dropout(x, 0.0), lambda x: x, X),
-        case("dropout: everything", lambda x: ops.dropout(x, 1.0), lambda x: 0 * x, X),
-    )  # fmt: skip
+    cases = CASES
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.75])
