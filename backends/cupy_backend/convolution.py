@@ -23,7 +23,7 @@ class Convolution(Common):
         if cols.size:
             window = (h, w, oh, ow, *kernel, *stride, *padding, *dilation)
             args = [self._dense(x, x.dtype), cols, rows, *window, x.dtype.type(value)]
-            grid = over_planes(rows, oh * ow)
+            grid = over_planes(rows, oh * ow, h * w)
             self._kernels.launch("convolution.cu", "im2col", x.dtype, grid, args)
         return cols
 
@@ -38,6 +38,6 @@ class Convolution(Common):
             size = out_size(framed((h, w), padding), kernel, stride, dilation)
             window = (h, w, *size, *kernel, *stride, *padding, *dilation)
             args = [self._dense(cols, cols.dtype), x, n * c, *window]
-            grid = over_planes(n * c, h * w)
+            grid = over_planes(n * c, h * w, size[0] * size[1])
             self._kernels.launch("convolution.cu", "col2im", cols.dtype, grid, args)
         return x

@@ -46,6 +46,9 @@ WARP = 32
 BLOCK = 256  # threads of a block in one-dimensional launches
 MAX_BLOCKS = 4096  # enough to fill any GPU several times over; kernels loop over the rest
 MAX_GRID_Y = 65535
+# Kernels count rows, planes and the elements of one in C int. The counter passes the end by at most
+# a step of all threads, MAX_GRID_Y times 128 in the longest launch, which must fit, too.
+MAX_COUNT = 2**31 - 2**23
 
 Grid = tuple[tuple[int, ...], tuple[int, ...]]  # (blocks, threads per block)
 
@@ -91,7 +94,7 @@ class Kernels:
         """Queue a kernel on the current stream; integers are passed as C int.
 
         Raises: TypeError for a Python float, whose C type would be a guess, and for an element
-        type that the file is not for; OverflowError for an integer that does not fit.
+        type that the file is not for; OverflowError for an integer above MAX_COUNT.
         """
         key = (file, name, real, code)
         function = self._functions.get(key)
@@ -111,7 +114,18 @@ class Kernels:
 def _as_c(argument: Any) -> Any:
     if isinstance(argument, float) and not isinstance(argument, np.floating):
         raise TypeError("give a NumPy scalar of the kernel's type instead of a Python float")
-    return np.int32(argument) if isinstance(argument, int) else argument
+    if not isinstance(argument, int):
+        return argument
+    _countable(argument)
+    return np.int32(argument)
+
+
+def _countable(*sizes: int) -> None:
+    if max(sizes) > MAX_COUNT:
+        raise OverflowError(
+            f"a row, plane or channel of {max(sizes)} elements (or as many rows or planes); "
+            f"the CUDA kernels count up to {MAX_COUNT}: split the array"
+        )
 
 
 def over_items(count: int) -> Grid:
@@ -132,12 +146,16 @@ def over_rows(rows: int, length: int) -> Grid:
     return (rows,), (min(BLOCK, -(-length // WARP) * WARP),)
 
 
-def over_planes(planes: int, size: int) -> Grid:
-    """Blocks of 128 threads, x over the elements of a plane and y over planes.
+def over_planes(planes: int, size: int, other_size: int) -> Grid:
+    """Blocks of 128 threads, x over the size elements of a plane and y over planes.
 
-    >>> over_planes(100, 16)
+    other_size is that of the planes which the kernel reads: it counts in them, too.
+    Raises: OverflowError if a plane has more than MAX_COUNT elements.
+
+    >>> over_planes(100, 16, 64)
     ((1, 13), (16, 8))
     """
+    _countable(size, other_size)
     width = min(128, 1 << (size - 1).bit_length())
     height = 128 // width
     return (-(-size // width), min(-(-planes // height), MAX_GRID_Y)), (width, height)

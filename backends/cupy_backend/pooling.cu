@@ -1,6 +1,6 @@
 // Pooling windows: [start, stop) along one axis, cut off at the image's edge.
 //
-// The launch is convolution.cu's: x over the elements of a plane, y over planes.
+// The launch is convolution.cu's: x over the elements of a plane, one thread each, y over planes.
 
 struct Span {
     int start, stop;
@@ -24,58 +24,57 @@ extern "C" __global__ void max_pool2d(
     int out_width, int kernel_h, int kernel_w, int stride_h, int stride_w, int padding_h,
     int padding_w) {
     int size = out_height * out_width;
-    int plane_step = gridDim.y * blockDim.y, step = gridDim.x * blockDim.x;
+    int p = blockIdx.x * blockDim.x + threadIdx.x, plane_step = gridDim.y * blockDim.y;
+    if (p >= size) return;
+    Span rows = window(p / out_width, kernel_h, stride_h, padding_h, height);
+    Span columns = window(p % out_width, kernel_w, stride_w, padding_w, width);
     for (int plane = blockIdx.y * blockDim.y + threadIdx.y; plane < planes; plane += plane_step) {
         const real* image = x + (i64)plane * height * width;
-        for (int p = blockIdx.x * blockDim.x + threadIdx.x; p < size; p += step) {
-            Span rows = window(p / out_width, kernel_h, stride_h, padding_h, height);
-            Span columns = window(p % out_width, kernel_w, stride_w, padding_w, width);
-            int best = rows.start * width + columns.start;
-            real largest = image[best];
-            for (int h = rows.start; h < rows.stop; h++)
-                for (int w = columns.start; w < columns.stop; w++) {
-                    real value = image[h * width + w];
-                    if (value > largest || (value != value && largest == largest)) {
-                        largest = value;
-                        best = h * width + w;
-                    }
+        int best = rows.start * width + columns.start;
+        real largest = image[best];
+        for (int h = rows.start; h < rows.stop; h++)
+            for (int w = columns.start; w < columns.stop; w++) {
+                real value = image[h * width + w];
+                if (value > largest || (value != value && largest == largest)) {
+                    largest = value;
+                    best = h * width + w;
                 }
-            y[(i64)plane * size + p] = largest;
-            index[(i64)plane * size + p] = best;
-        }
+            }
+        y[(i64)plane * size + p] = largest;
+        index[(i64)plane * size + p] = best;
     }
 }
 
 // One warp per plane walks through the plane's outputs, 32 at a time. Lanes that hit the same
 // pixel hand their values to the lowest of them, which adds them up in order: the result is that
-// of a serial loop, without atomics. Launched with WARP x WARPS threads, grad_x zeroed before.
+// of a serial loop, without atomics. Launched with WARP x WARPS threads and a warp for every
+// plane, grad_x zeroed before.
 const int WARPS = 4;
 
 extern "C" __global__ void max_pool2d_grad(
     const real* grad, const i64* index, real* grad_x, int planes, int out_size, int size) {
     __shared__ real values[WARPS][WARP];
     __shared__ int places[WARPS][WARP];
-    int lane = threadIdx.x, warp = threadIdx.y;
-    for (int plane = blockIdx.x * WARPS + warp; plane < planes; plane += gridDim.x * WARPS) {
-        real* out = grad_x + (i64)plane * size;
-        for (int first = 0; first < out_size; first += WARP) {
-            bool live = first + lane < out_size;
-            i64 p = (i64)plane * out_size + first + lane;
-            int place = live ? (int)index[p] : -1;
-            places[warp][lane] = place;
-            values[warp][lane] = live ? grad[p] : (real)0;
-            __syncwarp();
-            bool lowest = live;
-            for (int other = 0; other < lane; other++)
-                if (places[warp][other] == place) lowest = false;
-            if (lowest) {
-                real sum = out[place];
-                for (int other = lane; other < WARP; other++)
-                    if (places[warp][other] == place) sum += values[warp][other];
-                out[place] = sum;
-            }
-            __syncwarp();
+    int lane = threadIdx.x, warp = threadIdx.y, plane = blockIdx.x * WARPS + warp;
+    if (plane >= planes) return;  // all lanes of the warp together
+    real* out = grad_x + (i64)plane * size;
+    for (int first = 0; first < out_size; first += WARP) {
+        bool live = first + lane < out_size;
+        i64 p = (i64)plane * out_size + first + lane;
+        int place = live ? (int)index[p] : -1;
+        places[warp][lane] = place;
+        values[warp][lane] = live ? grad[p] : (real)0;
+        __syncwarp();
+        bool lowest = live;
+        for (int other = 0; other < lane; other++)
+            if (places[warp][other] == place) lowest = false;
+        if (lowest) {
+            real sum = out[place];
+            for (int other = lane; other < WARP; other++)
+                if (places[warp][other] == place) sum += values[warp][other];
+            out[place] = sum;
         }
+        __syncwarp();
     }
 }
 
@@ -91,18 +90,16 @@ extern "C" __global__ void avg_pool2d(
     int kernel_h, int kernel_w, int stride_h, int stride_w, int padding_h, int padding_w,
     int with_padding) {
     int size = out_height * out_width;
-    int plane_step = gridDim.y * blockDim.y, step = gridDim.x * blockDim.x;
+    int p = blockIdx.x * blockDim.x + threadIdx.x, plane_step = gridDim.y * blockDim.y;
+    if (p >= size) return;
+    Span rows = window(p / out_width, kernel_h, stride_h, padding_h, height);
+    Span columns = window(p % out_width, kernel_w, stride_w, padding_w, width);
     for (int plane = blockIdx.y * blockDim.y + threadIdx.y; plane < planes; plane += plane_step) {
         const real* image = x + (i64)plane * height * width;
-        for (int p = blockIdx.x * blockDim.x + threadIdx.x; p < size; p += step) {
-            Span rows = window(p / out_width, kernel_h, stride_h, padding_h, height);
-            Span columns = window(p % out_width, kernel_w, stride_w, padding_w, width);
-            real sum = 0;
-            for (int h = rows.start; h < rows.stop; h++)
-                for (int w = columns.start; w < columns.stop; w++) sum += image[h * width + w];
-            y[(i64)plane * size + p] =
-                sum / divisor(rows, columns, kernel_h, kernel_w, with_padding);
-        }
+        real sum = 0;
+        for (int h = rows.start; h < rows.stop; h++)
+            for (int w = columns.start; w < columns.stop; w++) sum += image[h * width + w];
+        y[(i64)plane * size + p] = sum / divisor(rows, columns, kernel_h, kernel_w, with_padding);
     }
 }
 
@@ -111,22 +108,21 @@ extern "C" __global__ void avg_pool2d_grad(
     int out_width, int kernel_h, int kernel_w, int stride_h, int stride_w, int padding_h,
     int padding_w, int with_padding) {
     int size = height * width;
-    int plane_step = gridDim.y * blockDim.y, step = gridDim.x * blockDim.x;
+    int p = blockIdx.x * blockDim.x + threadIdx.x, plane_step = gridDim.y * blockDim.y;
+    if (p >= size) return;
+    Span over_h = windows_over(p / width, kernel_h, stride_h, padding_h, out_height);
+    Span over_w = windows_over(p % width, kernel_w, stride_w, padding_w, out_width);
     for (int plane = blockIdx.y * blockDim.y + threadIdx.y; plane < planes; plane += plane_step) {
         const real* from = grad + (i64)plane * out_height * out_width;
-        for (int p = blockIdx.x * blockDim.x + threadIdx.x; p < size; p += step) {
-            Span over_h = windows_over(p / width, kernel_h, stride_h, padding_h, out_height);
-            Span over_w = windows_over(p % width, kernel_w, stride_w, padding_w, out_width);
-            real sum = 0;
-            for (int h = over_h.start; h < over_h.stop; h++) {
-                Span rows = window(h, kernel_h, stride_h, padding_h, height);
-                for (int w = over_w.start; w < over_w.stop; w++) {
-                    Span columns = window(w, kernel_w, stride_w, padding_w, width);
-                    sum += from[h * out_width + w] /
-                           divisor(rows, columns, kernel_h, kernel_w, with_padding);
-                }
+        real sum = 0;
+        for (int h = over_h.start; h < over_h.stop; h++) {
+            Span rows = window(h, kernel_h, stride_h, padding_h, height);
+            for (int w = over_w.start; w < over_w.stop; w++) {
+                Span columns = window(w, kernel_w, stride_w, padding_w, width);
+                sum += from[h * out_width + w] /
+                       divisor(rows, columns, kernel_h, kernel_w, with_padding);
             }
-            grad_x[(i64)plane * size + p] = sum;
         }
+        grad_x[(i64)plane * size + p] = sum;
     }
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class Pooling(Common):
         y, index = self.xp.empty(shape, x.dtype), self.xp.empty(shape, np.int64)
         window = (h, w, *shape[2:], *kernel, *stride, *padding)
         args = [self._dense(x, x.dtype), y, index, n * c, *window]
-        self._pool("max_pool2d", x, n * c, math.prod(shape[2:]), args)
+        self._pool("max_pool2d", n * c, (math.prod(shape[2:]), h * w), args)
         return y, index
 
     def max_pool2d_grad(self, grad: Array, index: Array, shape: Shape) -> Array:
@@ -52,7 +53,7 @@ class Pooling(Common):
         y = self.xp.empty(shape, x.dtype)
         window = (h, w, *shape[2:], *kernel, *stride, *padding, int(count_include_pad))
         args = [self._dense(x, x.dtype), y, n * c, *window]
-        self._pool("avg_pool2d", x, n * c, math.prod(shape[2:]), args)
+        self._pool("avg_pool2d", n * c, (math.prod(shape[2:]), h * w), args)
         return y
 
     def avg_pool2d_grad(
@@ -70,8 +71,10 @@ class Pooling(Common):
         grad_x = self.xp.empty(shape, grad.dtype)
         window = (h, w, *grad.shape[2:], *kernel, *stride, *padding, int(count_include_pad))
         args = [self._dense(grad, grad.dtype), grad_x, n * c, *window]
-        self._pool("avg_pool2d_grad", grad, n * c, h * w, args)
+        self._pool("avg_pool2d_grad", n * c, (h * w, math.prod(grad.shape[2:])), args)
         return grad_x
 
-    def _pool(self, name: str, x: Array, planes: int, size: int, args: list[object]) -> None:
-        self._kernels.launch("pooling.cu", name, x.dtype, over_planes(planes, size), args)
+    def _pool(self, name: str, planes: int, sizes: Pair, args: list[Any]) -> None:
+        """args start with the array that is read; sizes: of a plane written, of a plane read."""
+        grid = over_planes(planes, *sizes)
+        self._kernels.launch("pooling.cu", name, args[0].dtype, grid, args)

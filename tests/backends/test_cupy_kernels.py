@@ -10,7 +10,7 @@ import pytest
 
 import backends
 from backends import BackendUnavailable
-from backends.cupy_backend import kernels
+from backends.cupy_backend import integers, kernels
 from minidl.verify import oracle
 from minidl.verify.strategies import fill
 from minidl.verify.tolerances import ULPS, assert_close, assert_same, gamma, unit_roundoff
@@ -129,6 +129,20 @@ def test_kernels_refuse_arguments_whose_type_would_be_a_guess(standin):
         standin._kernels.launch("losses.cu", "cross_entropy", np.dtype(np.int8), grid, [])
 
 
+@pytest.mark.parametrize("sizes", [(3, 2**31 - 1, 1), (3, 1, 2**31 - 1)])
+def test_planes_too_large_for_the_counters_of_kernels_are_refused(sizes):
+    step = kernels.MAX_GRID_Y * 128
+    assert kernels.MAX_COUNT + step < 2**31, "a counter passes the end by a step at most"
+    with pytest.raises(OverflowError, match="split the array"):
+        kernels.over_planes(*sizes)
+
+
+def test_rows_and_channels_too_large_for_the_counters_of_kernels_are_refused(standin):
+    grid = kernels.over_items(1)
+    with pytest.raises(OverflowError, match="split the array"):
+        standin._kernels.launch("random.cu", "philox", kernels.ANY_FLOAT, grid, [2**31 - 1])
+
+
 # -- results -----------------------------------------------------------------------------------
 #
 # `device` is the stand-in and, where there is one, a GPU. On these inputs every intermediate value
@@ -192,14 +206,14 @@ def batch_norm(backend, dtype):
 
 def scatter(backend, dtype):
     rng = np.random.default_rng(2)
-    index, grad = backend.asarray(rng.integers(0, 4, (3, 40))), exact((3, 40, 6), dtype)
+    index, grad = backend.asarray(rng.integers(0, 4, (3, 40))), exact((3, 40, 12), dtype)
     grad = backend.asarray(grad)
     rows = backend.embedding_grad(grad, index, 5)
     x, source = backend.asarray(exact((2, 4, 3), dtype)), backend.asarray(exact((2, 9, 3), dtype))
     added = backend.index_add(x, 1, backend.asarray(rng.integers(-4, 4, 9)), source)
     pairs = tuple(backend.asarray(rng.integers(-2, 2, 40)) for _ in range(2))
-    picked = backend.getitem_grad(grad[0], pairs, (2, 2, 6))
-    return rows, added, picked, backend.gather_grad(grad[0, :3], 0, index[:, :6], (4, 6))
+    picked = backend.getitem_grad(grad[0], pairs, (2, 2, 12))
+    return rows, added, picked, backend.gather_grad(grad[0, :3], 0, index[:, :12], (4, 12))
 
 
 def random_words(backend, dtype):
@@ -278,6 +292,19 @@ def test_kernels_give_the_bits_of_the_reference_in_every_order(device, case, dty
             actual = [device.to_numpy(a) for a in case(device, dtype)]
         for got, want in zip(actual, expected, strict=True):
             assert_same(got, want, signed_zero=False)
+
+
+@pytest.mark.parametrize("case", EXACT)
+def test_threads_that_take_several_items_give_the_same_bits(device, case, monkeypatch):
+    """As they do where an array needs more blocks than a launch may have."""
+    for module, name in (kernels, "MAX_BLOCKS"), (kernels, "MAX_GRID_Y"), (integers, "MAX_GRID_Y"):
+        monkeypatch.setattr(module, name, 1)
+    monkeypatch.setattr(kernels, "BLOCK", kernels.WARP)
+    monkeypatch.setattr(device, "_cublas_works", False)
+    reference = backends.get("numpy")
+    expected, actual = case(reference, np.float32), case(device, np.float32)
+    for got, want in zip(actual, expected, strict=True):
+        assert_same(device.to_numpy(got), reference.to_numpy(want), signed_zero=False)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
