@@ -22,8 +22,12 @@
 #include <utility>
 #include <vector>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
+#endif
+
 #define __global__
-#define __device__
+#define __device__ static  // AddressSanitizer watches the shared arrays of such functions only
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
@@ -48,6 +52,7 @@ enum State { NEW, READY, AT_BARRIER, AT_WARP, DONE };
 struct Fiber {
     jmp_buf context;
     std::vector<char> stack;
+    void* unfinished;  // what AddressSanitizer remembers of it while it waits
 };
 
 struct Thread {
@@ -77,8 +82,42 @@ static void set_thread(unsigned t) {
     threadIdx = dim3{t % blockDim.x, t / blockDim.x % blockDim.y, t / (blockDim.x * blockDim.y)};
 }
 
+// AddressSanitizer has to be told of each change of stack: before it leaves and after it arrives.
+#ifdef __SANITIZE_ADDRESS__
+static const void* scheduler_stack;
+static size_t scheduler_stack_bytes;
+static void* scheduler_unfinished;
+
+static void leave_scheduler(Fiber* to) {
+    __sanitizer_start_switch_fiber(&scheduler_unfinished, to->stack.data(), STACK_BYTES);
+}
+static void arrive_in_scheduler() {
+    __sanitizer_finish_switch_fiber(scheduler_unfinished, nullptr, nullptr);
+}
+static void leave_fiber(Fiber* from) {
+    __sanitizer_start_switch_fiber(&from->unfinished, scheduler_stack, scheduler_stack_bytes);
+}
+static void arrive_in_fiber(Fiber* to) {
+    __sanitizer_finish_switch_fiber(to->unfinished, &scheduler_stack, &scheduler_stack_bytes);
+}
+#else
+static void leave_scheduler(Fiber*) {}
+static void arrive_in_scheduler() {}
+static void leave_fiber(Fiber*) {}
+static void arrive_in_fiber(Fiber*) {}
+#endif
+
+static void go_to_scheduler(Fiber* from) {
+    if (_setjmp(from->context) == 0) {
+        leave_fiber(from);
+        _longjmp(scheduler, 1);
+    }
+    arrive_in_fiber(from);
+}
+
 // A fiber outlives the thread it ran and takes on the next one.
 static void fiber_loop() {
+    arrive_in_fiber(threads[current].fiber);
     for (;;) {
         body();
         Thread& me = threads[current];
@@ -86,7 +125,7 @@ static void fiber_loop() {
         Fiber* fiber = me.fiber;
         me.fiber = nullptr;
         idle.push_back(fiber);
-        if (_setjmp(fiber->context) == 0) _longjmp(scheduler, 1);
+        go_to_scheduler(fiber);
     }
 }
 
@@ -99,7 +138,7 @@ static void resume(unsigned t) {
     bool fresh = false;
     if (thread.fiber == nullptr) {
         if (idle.empty()) {
-            Fiber* fiber = new Fiber;
+            Fiber* fiber = new Fiber{};
             fiber->stack.resize(STACK_BYTES);
             idle.push_back(fiber);
             fresh = true;
@@ -108,7 +147,11 @@ static void resume(unsigned t) {
         idle.pop_back();
     }
     Fiber* fiber = thread.fiber;
-    if (_setjmp(scheduler) != 0) return;
+    if (_setjmp(scheduler) != 0) {
+        arrive_in_scheduler();
+        return;
+    }
+    leave_scheduler(fiber);
     if (!fresh) _longjmp(fiber->context, 1);
     getcontext(&fiber_start);
     fiber_start.uc_stack.ss_sp = fiber->stack.data();
@@ -122,7 +165,7 @@ static void wait_as(State state, int line) {
     unsigned t = current;
     threads[t].state = state;
     threads[t].line = line;
-    if (_setjmp(threads[t].fiber->context) == 0) _longjmp(scheduler, 1);
+    go_to_scheduler(threads[t].fiber);
     set_thread(t);
 }
 

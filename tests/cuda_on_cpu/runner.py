@@ -24,7 +24,8 @@ from threading import RLock
 import numpy as np
 
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
-FLAGS = ("-std=c++17", "-O1", "-w", "-fPIC", "-shared", "-ffp-contract=off", "-fwrapv")
+FLAGS = ("-std=c++17", "-O1", "-w", "-fPIC", "-shared", "-ffp-contract=off")
+WRAP = ("-fwrapv",)  # int overflow is undefined in CUDA, too: sanitizer.py leaves this out
 GUARD = 64  # bytes beside each array
 FILL = 0xFF  # what they hold: as a float NaN, so that reading past the end shows, too
 
@@ -33,6 +34,7 @@ _DYNAMIC = re.compile(r"extern\s+__shared__\s+([\w ]+?)\s+(\w+)\s*\[\s*\]\s*;")
 
 _lock = RLock()  # the simulator holds one launch at a time, and ctypes lets other threads run
 _order = 0
+_extra, _guard = WRAP, GUARD
 
 
 class KernelError(RuntimeError):
@@ -51,6 +53,15 @@ def thread_order(order: int) -> Iterator[None]:
         yield
     finally:
         _order = before
+
+
+def sanitize(flags: Sequence[str]) -> None:
+    """From now on compile with these, and give each array its exact size in memory of its own.
+
+    Without guard bytes the first byte past an array is one that AddressSanitizer watches.
+    """
+    global _extra, _guard
+    _extra, _guard = tuple(flags), 0
 
 
 def compiler() -> str | None:
@@ -104,7 +115,7 @@ def _program(code: str, kernels: Sequence[str]) -> str:
 
 
 def _compile(program: str, defines: Sequence[str]) -> Path:
-    flags = (*FLAGS, *defines)
+    flags = (*FLAGS, *_extra, *defines)
     parts = (program, HEADER.read_text(encoding="utf-8"), *flags, sys.platform, compiler() or "")
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     library = _cache_folder() / f"{digest}.so"
@@ -185,7 +196,7 @@ class _Copies:
         if parameter[0] == "p":
             self._written.add(key)
         buffer = self._taken[key][1]
-        return np.array([buffer.ctypes.data + GUARD], np.uintp)
+        return np.array([buffer.ctypes.data + _guard], np.uintp)
 
     def refuse_overlap(self) -> None:
         """Raises: KernelError if a written array overlaps another argument in part.
@@ -204,17 +215,17 @@ class _Copies:
         Raises: KernelError if a byte beside an array has changed.
         """
         for key, (array, buffer) in self._taken.items():
-            edges = np.concatenate([buffer[:GUARD], buffer[GUARD + array.nbytes :]])
+            edges = np.concatenate([buffer[:_guard], buffer[_guard + array.nbytes :]])
             if (edges != FILL).any():
                 raise KernelError(f"{self._kernel}: wrote beside an array of shape {array.shape}")
             if key in self._written:
-                inner = buffer[GUARD : GUARD + array.nbytes]
+                inner = buffer[_guard : _guard + array.nbytes]
                 array[...] = inner.view(array.dtype).reshape(array.shape)
 
 
 def _between_guards(array: np.ndarray) -> np.ndarray:
-    buffer = np.full(array.nbytes + 2 * GUARD, FILL, np.uint8)
-    buffer[GUARD : GUARD + array.nbytes] = array.reshape(-1).view(np.uint8)
+    buffer = np.full(array.nbytes + 2 * _guard, FILL, np.uint8)
+    buffer[_guard : _guard + array.nbytes] = array.reshape(-1).view(np.uint8)
     return buffer
 
 
