@@ -99,7 +99,7 @@ def integers(operation: str, name: str, x: Any) -> None:
 def in_range(operation: str, name: str, index: Tensor, low: int, high: int) -> tuple[float, float]:
     """Every element of index must lie in [low, high); returns its bounds. Raises: IndexRangeError.
 
-    On a GPU this waits for the device: it is the one synchronisation of a training step.
+    On a GPU this waits for the device; a training step has no synchronisation of another kind.
     """
     if index.size == 0:
         return low, low
