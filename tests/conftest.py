@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+from collections.abc import Sequence
 from functools import cache
 
 # Before anything imports Numba: enough threads for a race to show, few enough for two test workers.
@@ -71,16 +72,21 @@ def start(name: str) -> Backend:
     return cupy_standin.backend()
 
 
-@pytest.fixture(scope="session", params=backend_names())
-def backend(request: pytest.FixtureRequest) -> Backend:
-    """Each backend that can run here; another is skipped with its reason, or fails if required."""
-    name = request.param
+def start_or_skip(name: str) -> Backend:
+    """The backend called name; one that cannot run here skips the test, or fails it if required."""
     try:
         return start(name)
     except BackendUnavailable as error:
         if name in _required():
             pytest.fail(f"backend {name!r} is required here and does not start: {error}")
-        pytest.skip(f"backend {name!r}: {error}")
+        prefix = "not run on hardware: " if name == "cupy" else ""
+        pytest.skip(f"{prefix}backend {name!r}: {error}")
+
+
+@pytest.fixture(scope="session", params=backend_names())
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each backend that can run here; another is skipped with its reason, or fails if required."""
+    return start_or_skip(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -99,10 +105,29 @@ def other(backend: Backend) -> Backend:
     return _Second() if backend.name == "numpy" else backends.get("numpy")
 
 
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Mark a test that has the real CuPy; the mark comes back from xdist's workers, too."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    if parameters.get("backend", parameters.get("device")) == "cupy":
+        item.user_properties.append(("hardware", start("cupy").describe()["device"]))
+
+
+def hardware_line(devices: Sequence[object]) -> str:
+    """What ran on a GPU, given the device of each test that did; or why nothing did."""
+    if devices:
+        return f"CuPy backend: {len(devices)} tests run on {devices[0]}"
+    reason = "there is no GPU here" if _has_stand_in() else "neither a GPU nor a stand-in is here"
+    if _has_gpu():
+        try:
+            start("cupy")
+            reason = "there is a GPU, but none of its tests ran"
+        except BackendUnavailable as error:
+            reason = str(error)
+    return f"CuPy backend: not run on hardware: {reason}"
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """A green run on the stand-in must not read as a run on a GPU."""
-    if "cupy" not in backend_names():
-        stand_in = "" if _has_stand_in() else ", nor is its stand-in"
-        terminalreporter.write_line(
-            f"CuPy backend: not run on hardware, for there is no GPU here{stand_in}"
-        )
+    """A green run on the stand-in, or one that skipped a GPU, must not read as a run on a GPU."""
+    ended = [r for key in ("passed", "failed") for r in terminalreporter.stats.get(key, [])]
+    marks = [mark for report in ended for mark in report.user_properties]
+    terminalreporter.write_line(hardware_line([value for key, value in marks if key == "hardware"]))

@@ -15,6 +15,7 @@ from minidl.verify import oracle
 from minidl.verify.strategies import fill
 from minidl.verify.tolerances import ULPS, assert_close, assert_same, gamma, unit_roundoff
 from tests import cupy_standin
+from tests.conftest import STAND_IN, start_or_skip
 from tests.cuda_on_cpu import thread_order
 
 FLOATS = (np.float32, np.float64)
@@ -31,13 +32,10 @@ def standin():
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="module", params=["cupy-standin", "cupy"])
+@pytest.fixture(scope="module", params=[STAND_IN, "cupy"])
 def device(request):
     """The backend on the stand-in and, where there is a GPU, on it."""
-    try:
-        return cupy_standin.backend() if request.param != "cupy" else backends.get("cupy")
-    except BackendUnavailable as error:
-        pytest.skip(f"not run on hardware: {error}" if request.param == "cupy" else str(error))
+    return start_or_skip(request.param)
 
 
 def orders(backend):
