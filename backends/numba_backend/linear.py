@@ -1,4 +1,4 @@
-"""Matrix products in tiles, each tile one call of single-threaded BLAS."""
+"""Matrix products in tiles, each computed by the micro-kernel."""
 
 from __future__ import annotations
 
@@ -9,56 +9,50 @@ from numba import prange
 
 from ..interface import Array, Pair, Shape
 from ..numpy_backend import NumpyBackend
-from .blas import BLAS, gemm
 from .jit import kernel
-from .layout import optional, plain, suits
+from .layout import flat, optional, plain, suits
 from .memory import empty
+from .microkernel import PANEL, ROWS, product
 
-# rows * columns * depth from which on OpenBLAS starts threads of its own, which would spin beside
-# ours for a tenth of a second. Smaller products are NumPy's.
+# rows * columns * depth from which on a tile is worth a launch; also where OpenBLAS starts threads
+# of its own, which would spin beside ours for a tenth of a second. Smaller products are NumPy's.
 LARGE = 1 << 19
-TILE_WORK = 1 << 20  # rows * columns * depth of a tile: 20 us, some times what a launch costs
-TILE_SIDE = 64  # thinner tiles make BLAS copy more than it multiplies
-ENOUGH = 8  # tiles, from which on they only get smaller than 512 a side
+HEIGHT = 256  # rows of a tile: with DEPTH numbers each, what stays in the second cache
+Triple = tuple[int, int, int]
+FEW = 4  # tiles; with fewer, rows are split as well
 
 
 @kernel()
-def products(a: Array, trans_a: bool, b: Array, trans_b: bool, bias: Array, y: Array,
-             tile: Pair) -> None:  # fmt: skip
-    """y[n] = op(a[n]) @ op(b[n]) + bias; a and b of a single matrix serve every n."""
+def products(a: Array, a_strides: Triple, b: Array, b_strides: Triple, bias: Array, y: Array,
+             depth: int, tile: Pair) -> None:  # fmt: skip
+    """y[n] = a[n] @ b[n] + bias. a and b are flat; their strides are (matrix, row, column)."""
     batch, rows, columns = y.shape
     down, across = (rows + tile[0] - 1) // tile[0], (columns + tile[1] - 1) // tile[1]
-    depth = a.shape[1] if trans_a else a.shape[2]
+    out = y.reshape(-1)
     for t in prange(batch * down * across):
         n, r, c = t // (down * across), t // across % down * tile[0], t % across * tile[1]
-        r_end, c_end = min(r + tile[0], rows), min(c + tile[1], columns)
-        out = y[n, r:r_end, c:c_end]
-        scale = np.array([1, 0], y.dtype)
+        height, width = min(tile[0], rows - r), min(tile[1], columns - c)
         if bias.size:
-            out[:] = bias[c:c_end]
-            scale[1] = 1
-        left, right = a[n % a.shape[0]], b[n % b.shape[0]]
-        top = left[0:depth, r:r_end] if trans_a else left[r:r_end, 0:depth]
-        side = right[c:c_end, 0:depth] if trans_b else right[0:depth, c:c_end]
-        gemm(top, trans_a, side, trans_b, out, scale)
+            for m in range(r, r + height):
+                y[n, m, c : c + width] = bias[c : c + width]
+        product(
+            a, n * a_strides[0] + r * a_strides[1], a_strides[1], a_strides[2],
+            b, n * b_strides[0] + c * b_strides[2], b_strides[1], b_strides[2],
+            out, (n * rows + r) * columns + c, columns, height, width, depth, bias.size > 0,
+        )  # fmt: skip
 
 
-def tile_size(batch: int, rows: int, columns: int, depth: int) -> Pair:
-    """Halve the longer side of the product until there is enough to share; from shapes alone.
+def tile_size(batch: int, rows: int, columns: int, itemsize: int) -> Pair:
+    """Height and width of the tiles that are shared among the threads; from shapes alone.
 
-    >>> tile_size(1, 64, 120, 400), tile_size(1, 1024, 1024, 1024)
-    ((64, 64), (512, 256))
+    >>> tile_size(1, 64, 256, 4)[0], tile_size(1, 1000, 16, 4)[0] < 256
+    (64, True)
     """
-    height, width, tiles = rows, columns, batch
-    while height * width * depth > TILE_WORK and max(height, width) > TILE_SIDE:
-        if tiles >= ENOUGH and max(height, width) <= 512:
-            break
-        if width >= height:
-            width = -(-width // 32) * 16  # about half, and a whole number of vectors
-        else:
-            height = -(-height // 32) * 16
-        tiles = batch * -(-rows // height) * -(-columns // width)
-    return height, width
+    width = 2 * PANEL // itemsize
+    across = batch * -(-columns // width)
+    parts = max(-(-rows // HEIGHT), -(-FEW // across))
+    height = -(-rows // parts)
+    return min(-(-height // ROWS) * ROWS, rows) if parts > 1 else rows, width
 
 
 class Linear(NumpyBackend):
@@ -94,22 +88,23 @@ def _stack(x: Array, shape: Shape) -> Array:
     return np.broadcast_to(x, (*shape[:-2], *x.shape[-2:]))
 
 
-def _operand(x: Array) -> tuple[Array, bool]:
-    """x (..., R, C) as a plain (B, R, C), and whether that is the transpose of what x was."""
-    if not x.flags.c_contiguous:
-        transposed = x.swapaxes(-1, -2)
-        if transposed.flags.c_contiguous:
-            return plain(transposed).reshape(-1, *transposed.shape[-2:]), True
-    return plain(x).reshape(-1, *x.shape[-2:]), False
+def _operand(x: Array) -> tuple[Array, Triple]:
+    """x (..., R, C) flat, and the distances between its matrices (0 if one serves all), rows and
+    columns. A transposed matrix is taken as it lies in memory.
+    """
+    swapped = x.swapaxes(-1, -2)
+    transposed = not x.flags.c_contiguous and swapped.flags.c_contiguous
+    stored = plain(swapped if transposed else x)
+    rows, columns = stored.shape[-2:]
+    matrix = rows * columns if math.prod(stored.shape[:-2]) > 1 else 0
+    return flat(stored), (matrix, 1, columns) if transposed else (matrix, columns, 1)
 
 
 def _product(a: Array, b: Array, bias: Array | None, shape: Shape) -> Array:
     y = empty(shape, a.dtype)
     stack = y.reshape(-1, *shape[-2:])
-    tile = tile_size(stack.shape[0], stack.shape[1], stack.shape[2], a.shape[-1])
-    one = tile[0] >= shape[-2] and tile[1] >= shape[-1] and stack.shape[0] == 1
-    with BLAS:
-        (products.serial if one else products)(
-            *_operand(a), *_operand(b), optional(bias, y.dtype), stack, tile
-        )
+    tile = tile_size(stack.shape[0], stack.shape[1], stack.shape[2], y.itemsize)
+    products.sized(y.size * a.shape[-1], LARGE)(
+        *_operand(a), *_operand(b), optional(bias, y.dtype), stack, a.shape[-1], tile
+    )
     return y

@@ -1,4 +1,5 @@
-"""Adding up at indices: in the order of the indices, so that the sums are always the same.
+"""Rows of a table, and adding up at indices: in the order of the indices, so that the sums are
+always the same.
 
 Two threads never add to the same element: an embedding's gradient is split by columns, and what
 scatters single elements stays on one thread.
@@ -15,6 +16,7 @@ from ..interface import Array
 from ..numpy_backend import NumpyBackend
 from .jit import kernel
 from .layout import plain, suits
+from .memory import empty
 
 PARALLEL_FROM = 1 << 15  # elements
 BLOCK = 16  # columns per task: a cache line in float32
@@ -28,11 +30,21 @@ def add_at(target: Array, index: Array, values: Array) -> None:
 
 
 @kernel(exact=True)
+def take_rows(weight: Array, index: Array, y: Array) -> None:
+    """y[i] = weight[index[i]] for whole rows."""
+    for i in prange(index.size):
+        row, source = y[i], weight[index[i]]
+        for d in range(row.size):
+            row[d] = source[d]
+
+
+@kernel(exact=True)
 def add_rows(grad: Array, index: Array, weight: Array) -> None:
-    """weight[index[i]] += grad[i] for whole rows."""
+    """weight = 0, and then weight[index[i]] += grad[i] for whole rows."""
     columns = weight.shape[1]
     for block in prange((columns + BLOCK - 1) // BLOCK):
         start, stop = block * BLOCK, min((block + 1) * BLOCK, columns)
+        weight[:, start:stop] = 0
         for i in range(index.size):
             row, source = weight[index[i]], grad[i]
             for d in range(start, stop):
@@ -49,11 +61,22 @@ class Scatter(NumpyBackend):
         else:
             super()._scatter_add(target, index, values)
 
+    def embedding(self, weight: Array, index: Array) -> Array:
+        if (
+            index.size * weight.shape[1] < PARALLEL_FROM
+            or index.dtype != np.int64
+            or not suits(weight)
+        ):
+            return super().embedding(weight, index)
+        y = empty((*index.shape, weight.shape[1]), weight.dtype)
+        take_rows(plain(weight), plain(index).reshape(-1), y.reshape(-1, weight.shape[1]))
+        return y
+
     def embedding_grad(self, grad: Array, index: Array, rows: int) -> Array:
         columns = grad.shape[-1]
         if not suits(grad) or index.dtype != np.int64:
             return super().embedding_grad(grad, index, rows)
-        weight = np.zeros((rows, columns), grad.dtype)
+        weight = empty((rows, columns), grad.dtype)
         add_rows.sized(grad.size, PARALLEL_FROM)(
             plain(grad).reshape(-1, columns), plain(index).reshape(-1), weight
         )
