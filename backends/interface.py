@@ -18,6 +18,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .registry import get
+
 Array: TypeAlias = Any  # np.ndarray, cupy.ndarray, or what a third-party backend calls an array
 Shape: TypeAlias = tuple[int, ...]
 Pair: TypeAlias = tuple[int, int]
@@ -32,6 +34,9 @@ class Backend(ABC):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
         return self  # the one instance: copies of what lives on it live on it too
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return get, (self.name,)  # so does what was pickled, in this process or in another
 
     # -- arrays ---------------------------------------------------------------------------------
     @abstractmethod

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from functools import cache, partial
 from importlib import import_module
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import BackendError, BackendUnavailable, UnknownBackend
-from .interface import Backend
+
+if TYPE_CHECKING:
+    from .interface import Backend
 
 ENTRY_POINT_GROUP = "minidl.backends"
 
-Factory = Callable[[], Backend]
+Factory: TypeAlias = "Callable[[], Backend]"
 _instances: dict[str, Backend] = {}
 _registered: dict[str, Factory] = {}
 _starting = RLock()  # one instance per process; the factory of one backend may ask for another

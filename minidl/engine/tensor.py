@@ -136,6 +136,11 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self.node is not None:
+            raise GraphError("copy, pickle: a result would take its graph along; use x.detach()")
+        return super().__reduce_ex__(protocol)
+
     def __dlpack__(self, **options: Any) -> Any:
         return self.data.__dlpack__(**options)
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 
 import numpy as np
 import pytest
 
 import minidl
-from minidl.errors import ArgumentError, BackendMismatch, DTypeError, IndexRangeError, ShapeError
+from minidl.errors import (
+    ArgumentError,
+    BackendMismatch,
+    DTypeError,
+    GraphError,
+    IndexRangeError,
+    ShapeError,
+)
 from minidl.verify.tolerances import assert_same
 
 
@@ -192,6 +201,25 @@ def test_memory_that_is_shared_or_read_only_is_not_written(backend):
                 write()
     assert x.expand(3).clone().add_(1).tolist() == [2, 2, 2]
     assert x.tolist() == [1]
+
+
+def test_only_leaves_are_copied_and_pickled(backend):
+    x = minidl.tensor([1.0], requires_grad=True, backend=backend)
+    (x * 3).sum().backward()
+    twin = copy.deepcopy(x)
+    assert (twin.tolist(), twin.grad.tolist(), twin.requires_grad) == ([1], [3], True)
+    assert twin.data is not x.data
+    for take in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(GraphError, match=r"graph along; use x\.detach"):
+            take(x * 2)
+    assert copy.deepcopy((x * 2).detach()).tolist() == [2]
+
+
+def test_a_pickled_tensor_finds_its_backend():
+    x = minidl.nn.Parameter(minidl.ones(2, backend="numpy"))
+    again = pickle.loads(pickle.dumps(x))
+    assert again.backend is x.backend
+    assert (again + x).tolist() == [2, 2]
 
 
 def test_format_of_one_number(backend):
