@@ -7,6 +7,8 @@ same stream.
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
 import backends
@@ -18,6 +20,7 @@ from .dtypes import float32
 
 _WORDS_PER_BLOCK = 4
 _FORK_COUNTER = 1 << 63  # far beyond what any stream uses
+_reserving = threading.Lock()  # one for all: a generator with its own could not be copied
 
 
 class Generator:
@@ -51,8 +54,9 @@ class Generator:
 
     def reserve(self, words: int) -> int:
         """The counter from which `words` words may be drawn; later calls get later counters."""
-        counter = self.counter
-        self.counter += -(-words // _WORDS_PER_BLOCK)
+        with _reserving:
+            counter = self.counter
+            self.counter += -(-words // _WORDS_PER_BLOCK)
         return counter
 
     def fork(self, key: int) -> Generator:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -73,6 +76,24 @@ def test_seeds_are_64_bits(seed):
         Generator(seed)
     with pytest.raises(ArgumentError):
         minidl.manual_seed(seed)
+
+
+def test_two_threads_never_get_the_same_numbers():
+    class Slow(Generator):
+        @property
+        def counter(self):
+            found = self.used
+            time.sleep(0.001)  # the other thread's turn
+            return found
+
+        @counter.setter
+        def counter(self, value):
+            self.used = value
+
+    g = Slow(1)
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(g.reserve, [4] * 12)) == list(range(12))
+    assert copy.deepcopy(g).state == g.state  # a lock cannot be copied
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 100])
