@@ -25,6 +25,10 @@ class IndexRangeError(MinidlError, IndexError):
     """A label or an index outside the axis that it addresses."""
 
 
+class UnknownName(MinidlError, KeyError):
+    """A name under which nothing is known."""
+
+
 class GraphError(MinidlError, RuntimeError):
     """The recorded graph cannot be used this way: freed, modified in place, not recorded."""
 
@@ -59,4 +63,5 @@ __all__ = [
     "NonFiniteError",
     "ShapeError",
     "UnknownBackend",
+    "UnknownName",
 ]

@@ -12,6 +12,8 @@ import numpy as np
 
 from ..errors import ArgumentError, DTypeError
 
+LARGEST = float(np.finfo(np.float64).max)
+
 
 def integer(operation: str, name: str, value: Any, low: int | None = None) -> int:
     """value, which must be an integer (no bool) of at least low, as an int. Raises: ArgumentError.
@@ -37,6 +39,8 @@ def number(
     0.5
     """
     plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, int) and not -LARGEST <= plain <= LARGEST:
+        raise ArgumentError(f"{operation}: {name} is an integer that no float can hold")
     bounded = low > -math.inf or high < math.inf
     if not isinstance(plain, (int, float)) or (
         bounded

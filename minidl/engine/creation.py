@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from backends import Backend
 
 from ..errors import ArgumentError, DTypeError
-from .arguments import holds, instance, integer, number
+from .arguments import LARGEST, holds, instance, number
 from .dtypes import SUPPORTED, as_dtype, float32, int64
 from .modes import get_backend
 from .random import Generator, source_of
@@ -17,7 +18,7 @@ from .tensor import Tensor
 
 Where = str | Backend | None
 _SEQUENCES = (tuple, list, np.ndarray)
-_LARGEST = float(np.finfo(np.float64).max)
+_MOST = 1 << 47  # elements: one byte for each would fill the address space of a process
 
 
 def tensor(
@@ -157,15 +158,15 @@ def arange(
 ) -> Tensor:
     """start, start + step, ... up to but not including stop; from 0 if only one number is given.
 
-    Raises: ArgumentError for a step of 0 and for what is no finite number.
+    Raises: ArgumentError for a step of 0, too many numbers, and what is no finite number.
 
     >>> arange(3)
     Tensor([0, 1, 2])
     """
     given = (0, start, step) if stop is None else (start, stop, step)
-    ends = [number("arange", "each argument", v, -_LARGEST, _LARGEST) for v in given]
-    if step == 0:
-        raise ArgumentError("arange: step must not be 0")
+    ends = [number("arange", "each argument", v, -LARGEST, LARGEST) for v in given]
+    if step == 0 or (ends[1] - ends[0]) / step > _MOST:
+        raise ArgumentError(f"arange: step must not be 0, nor too small for the range, got {step}")
     values = np.arange(*ends)
     natural = float32 if values.dtype.kind == "f" else int64
     return tensor(values, natural if dtype is None else dtype, backend=backend)
@@ -177,7 +178,7 @@ def eye(n: int, dtype: Any = float32, *, backend: Where = None) -> Tensor:
     >>> eye(2).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    return tensor(np.eye(integer("eye", "n", n, 0)), dtype, backend=backend)
+    return tensor(np.eye(as_shape((n, n))[0]), dtype, backend=backend)
 
 
 def rand(
@@ -226,4 +227,6 @@ def as_shape(shape: Any) -> tuple[int, ...]:
         sizes = tuple(sizes[0])
     if not all(isinstance(n, (int, np.integer)) and n >= 0 for n in sizes):
         raise ArgumentError(f"a shape consists of integers >= 0, got {shape!r}")
+    if math.prod(n or 1 for n in sizes) > _MOST:
+        raise ArgumentError(f"a shape of more elements than any memory holds, {shape!r}")
     return tuple(int(n) for n in sizes)

@@ -12,7 +12,7 @@ from backends import Array, Backend
 
 from ..errors import ArgumentError, DTypeError, GraphError, ShapeError
 from . import graph
-from .arguments import holds
+from .arguments import holds, number
 from .dtypes import as_dtype
 from .function import Edge, Function, Version
 from .modes import get_backend, recording
@@ -385,7 +385,7 @@ class Tensor:
         """The array or number behind other, which must not want a gradient."""
         if not isinstance(other, Tensor):
             if isinstance(other, (int, float)):
-                holds(operation, self.dtype, other)
+                holds(operation, self.dtype, number(operation, "the value", other))
                 return other
             try:
                 return self.backend.asarray(other)

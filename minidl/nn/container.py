@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
-from ..errors import ArgumentError, IndexRangeError
+from ..errors import ArgumentError, IndexRangeError, UnknownName
 from ..ops import check
 from .module import Module
 
@@ -110,13 +110,18 @@ class ModuleDict(Module):
             self[name] = module
 
     def __getitem__(self, key: str) -> Any:
-        return dict(self.items())[key]
+        return vars(self)[self._known(key)]
 
     def __setitem__(self, key: str, module: Module) -> None:
         _own(self, key, module)
 
     def __delitem__(self, key: str) -> None:
-        delattr(self, key)
+        delattr(self, self._known(key))
+
+    def _known(self, key: str) -> str:
+        if key not in self:
+            raise UnknownName(f"ModuleDict: no module {key!r} among {', '.join(self)}")
+        return key
 
     def __contains__(self, key: str) -> bool:
         return key in self.keys()

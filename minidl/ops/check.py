@@ -29,14 +29,15 @@ def operands(operation: str, *values: Any) -> list[Any]:
         kinds = " and ".join(type(v).__name__ for v in values)
         raise DTypeError(f"{operation}: needs a Tensor, got {kinds}; wrap one: minidl.tensor(x)")
     return [
-        v if isinstance(v, Tensor) or type(v) in _NUMBERS else _operand(operation, v, tensors[0])
+        v if isinstance(v, Tensor) or type(v) is float else _operand(operation, v, tensors[0])
         for v in values
     ]
 
 
 def _operand(operation: str, value: Any, like: Tensor) -> Any:
-    if isinstance(value, np.generic) and type(value.item()) in _NUMBERS:
-        return value.item()
+    plain = value.item() if isinstance(value, np.generic) else value
+    if type(plain) in _NUMBERS:
+        return number(operation, "an operand", plain)
     if isinstance(value, np.ndarray):
         return from_numpy(value, like.backend)
     raise DTypeError(

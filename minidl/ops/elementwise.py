@@ -27,8 +27,8 @@ def _binary(function: Function, a: TensorLike, b: TensorLike) -> Tensor:
             check.broadcast(function.name, a.shape, b.shape)
         return apply(function, a, b)
     x, number = (a, b) if isinstance(a, Tensor) else (b, a)
-    known = type(number) is float or (type(number) is int and _floating(x))  # they need no look
-    if not known:
+    small = type(number) is int and -(1 << 64) < number < 1 << 64
+    if not (type(number) is float or (small and _floating(x))):  # they need no look
         a, b = check.operands(function.name, a, b)
         check.held(function.name, a, b)
         check.broadcast(function.name, *(x.shape for x in (a, b) if isinstance(x, Tensor)))

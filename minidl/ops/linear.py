@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from string import ascii_letters
 from typing import Any
 
 from ..engine.apply import apply
@@ -151,9 +152,9 @@ def einsum(subscripts: str, *operands: Tensor) -> Tensor:
     letters = "".join(terms)
     if not arrow:  # NumPy's rule: letters that occur once, in alphabetical order
         output = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
-    if len(terms) != len(operands) or not all(c.isalpha() for c in letters + output):
+    if len(terms) != len(operands) or not set(letters + output) <= set(ascii_letters):
         raise ArgumentError(
-            f"einsum: {subscripts!r} must name, with letters, {len(operands)} operand(s)"
+            f"einsum: {subscripts!r} must name, by letters a to Z, {len(operands)} operand(s)"
         )
     if any(len(set(t)) != len(t) for t in (*terms, output)) or not set(output) <= set(letters):
         raise ArgumentError(

@@ -248,5 +248,5 @@ def kl_div(x: Tensor, target: Tensor, reduction: str = "mean", log_target: bool 
         positive = target > 0
         loss = where(positive, target * (log(where(positive, target, 1.0)) - x), 0.0)
     if reduction == "batchmean":
-        return total(loss) / x.shape[0]
+        return total(loss) / (x.shape or (1,))[0]
     return _reduced("kl_div", loss, reduction)

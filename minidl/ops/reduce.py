@@ -121,7 +121,11 @@ class CumSum(Function):
 
 
 class LogSumExp(_Reduction):
-    """y = log sum e^x; dL/dx = g e^(x - y), that is g softmax(x)."""
+    """y = log sum e^x; dL/dx = g e^(x - y), that is g softmax(x).
+
+    Where every x is -inf, softmax is 0 / 0 (NaN). There each e^x is 0, and so is its share of g: a
+    row in which all is masked teaches nothing, and spoils nothing.
+    """
 
     def forward(self, x: Any) -> Any:
         self.remember(x)
@@ -129,7 +133,8 @@ class LogSumExp(_Reduction):
         return self.y
 
     def backward(self, grad: Any) -> Any:
-        return self.spread(grad) * self.backend.exp(self.x - self.spread(self.y))
+        y = self.backend.where(self.y == -math.inf, 0.0, self.y)
+        return self.spread(grad) * self.backend.exp(self.x - self.spread(y))
 
 
 class Softmax(Function):
@@ -163,7 +168,8 @@ class LogSoftmax(Function):
 
 
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Sum over axis (all axes if None). Raises: ShapeError.
+    """Sum over axis (all axes if None; none if (), as in NumPy: to PyTorch that means all). Raises:
+    ShapeError.
 
     >>> from minidl import tensor
     >>> sum(tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
@@ -265,7 +271,8 @@ def cumsum(x: Tensor, axis: int) -> Tensor:
 
 
 def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """log of the sum of exponentials over axis, without overflow. Raises: ShapeError.
+    """log of the sum of exponentials over axis, without overflow; where all are -inf, the gradient
+    is 0. Raises: ShapeError.
 
     >>> from minidl import tensor
     >>> logsumexp(tensor([1000.0, 1000.0])).item()

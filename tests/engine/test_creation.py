@@ -127,6 +127,24 @@ NUMBERS = {
 }
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **on: minidl.zeros(10**18, **on),
+        lambda **on: minidl.rand(10**10, 10**10, **on),
+        lambda **on: minidl.ones((0, 10**30), **on),
+        lambda **on: minidl.ones(1, **on).expand(10**30),
+        lambda **on: minidl.eye(10**12, **on),
+        lambda **on: minidl.arange(10**18, **on),
+        lambda **on: minidl.arange(0, 1e300, 1e-300, **on),
+        lambda **on: minidl.nn.Linear(10**12, 10**12, **on),
+    ],
+)
+def test_sizes_beyond_any_memory_are_refused(backend, make):
+    with pytest.raises(ArgumentError, match=r"more elements than any memory|too small for the"):
+        make(backend=backend)
+
+
 @pytest.mark.parametrize("make", NUMBERS.values(), ids=NUMBERS)
 def test_numbers_that_do_not_fit_are_refused(backend, make):
     with pytest.raises(ArgumentError):

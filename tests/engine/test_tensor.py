@@ -179,6 +179,24 @@ def test_a_number_that_an_integer_tensor_cannot_hold_is_refused(backend):
     assert (u + 253).tolist() == [254, 255]
 
 
+def test_an_integer_beyond_all_floats_is_refused(backend):
+    x, huge = minidl.ones(2, backend=backend), 10**400
+    for wrong in (
+        lambda: x * huge,
+        lambda: huge**x,
+        lambda: x < huge,
+        lambda: x.fill_(huge),
+        lambda: x.__setitem__(0, -huge),
+        lambda: x.astype("int64") + huge,
+        lambda: minidl.ops.where(x > 0, x, huge),
+        lambda: minidl.full(2, huge, backend=backend),
+        lambda: minidl.ops.clip(x, None, huge),
+    ):
+        with pytest.raises(ArgumentError, match="is an integer that no float can hold"):
+            wrong()
+    assert (x * 10**30).dtype == np.float32
+
+
 def test_negative_powers_of_integers(backend):
     i = minidl.tensor([1, 2], backend=backend)
     for wrong in (lambda: i**-1, lambda: i ** np.int64(-1), lambda: i ** (i - 2), lambda: 2**-i):

@@ -6,7 +6,7 @@ import pytest
 
 import minidl
 from minidl import nn
-from minidl.errors import ArgumentError, DTypeError, IndexRangeError
+from minidl.errors import ArgumentError, DTypeError, IndexRangeError, UnknownName
 
 
 def layers(count: int) -> list[nn.Module]:
@@ -107,8 +107,9 @@ def test_module_dict():
     assert "training" not in found
     del found["a"]
     assert list(found.state_dict()) == []
-    with pytest.raises(KeyError):
-        found["a"]
+    for look in (found.__getitem__, found.__delitem__):
+        with pytest.raises(UnknownName, match="ModuleDict: no module 'a' among b"):
+            look("a")
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "items", "training"])

@@ -111,6 +111,7 @@ def test_bad_linear(backend, other):
         ("ij->ik", [(2, 3)], ArgumentError),
         ("i...->i", [(2, 3)], ArgumentError),
         ("i1->i", [(2, 3)], ArgumentError),
+        ("éß->é", [(2, 3)], ArgumentError),
         ("", [], ArgumentError),
         (3, [(2,)], ArgumentError),
         ("ijk->i", [(2, 3)], ShapeError),

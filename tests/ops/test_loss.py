@@ -68,6 +68,11 @@ def test_extreme_logits_do_not_overflow(backend):
     assert_same(y.numpy(), np.array([[0, 0], [1e4, 0]], np.float32), signed_zero=False)
 
 
+def test_kl_div_of_one_number_is_a_batch_of_one(backend):
+    x, target = (minidl.tensor(v, backend=backend) for v in (-1.0, 0.5))
+    assert_same(ops.kl_div(x, target, "batchmean").numpy(), ops.kl_div(x, target, "sum").numpy())
+
+
 def test_kl_div_counts_nothing_where_the_target_is_zero(backend):
     x = minidl.tensor([[0.5, 0.5]], backend=backend).log().requires_grad_()
     target = minidl.tensor([[1.0, 0.0]], backend=backend)

@@ -87,6 +87,20 @@ def test_minus_infinity_masks_entries(backend):
     assert_same(slope.numpy(), np.zeros((1, 3), np.float32), signed_zero=False)
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_row_that_is_masked_as_a_whole_has_no_gradient(backend, create_graph):
+    values = [[-np.inf, -np.inf], [-np.inf, 0.0], [np.nan, 0.0]]
+    x = minidl.tensor(values, requires_grad=True, backend=backend)
+    y = ops.logsumexp(x, 1)
+    assert y.tolist()[:2] == [-np.inf, 0]
+    (slope,) = minidl.grad(y.sum(), x, create_graph=create_graph)
+    assert slope.tolist()[:2] == [[0, 0], [0, 1]]
+    assert np.isnan(slope.tolist()[2]).all()
+    if create_graph:
+        (again,) = minidl.grad((slope[:2] * slope[:2]).sum(), x)
+        assert again.tolist()[:2] == [[0, 0], [0, 0]]
+
+
 def test_empty_reductions(backend):
     x = minidl.zeros((0, 3), backend=backend)
     assert_same(ops.sum(x, 0).numpy(), np.zeros(3, np.float32))
