@@ -74,6 +74,15 @@ class Module:
     _hooks: Mapping[object, Callable[..., Any]] = _NONE
     _pre_hooks: Mapping[object, Callable[..., Any]] = _NONE
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        kept = isinstance(value, Parameter) or value is None
+        if not kept and isinstance(vars(self).get(name), Parameter):
+            raise DTypeError(
+                f"{type(self).__name__}: {name} is a Parameter and stays one; assign "
+                "nn.Parameter(x) or None, or change its values: .copy_(x) under no_grad()"
+            )
+        super().__setattr__(name, value)
+
     # -- running --------------------------------------------------------------------------------
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the result; every subclass defines it."""

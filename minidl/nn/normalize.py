@@ -57,16 +57,17 @@ class _BatchNorm(_Norm):
                 f"{type(self).__name__}: x must have {self.num_features} channels and "
                 f"{' or '.join(map(str, self.axes))} axes, got {x.shape}"
             )
-        momentum = self.momentum
-        if self.training and self.num_batches_tracked is not None:
-            with no_grad():
-                self.num_batches_tracked.add_(1)
-            if momentum is None:  # the plain average of all batches
-                momentum = 1 / self.num_batches_tracked.item()
-        return ops.batch_norm(
+        momentum, seen = self.momentum, self.num_batches_tracked if self.training else None
+        if momentum is None and seen is not None:  # the plain average of all batches
+            momentum = 1 / (seen.item() + 1)
+        y = ops.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias,
             self.training or self.running_mean is None, momentum or 0.0, self.eps,
         )  # fmt: skip
+        if seen is not None:
+            with no_grad():
+                seen.add_(1)
+        return y
 
 
 class BatchNorm1d(_BatchNorm):

@@ -153,6 +153,15 @@ def test_batch_norm_without_momentum_averages_all_batches():
     assert layer.num_batches_tracked.item() == 2
 
 
+def test_batch_norm_does_not_count_what_it_refuses():
+    layer = nn.BatchNorm1d(2)
+    with pytest.raises(ShapeError):
+        layer(minidl.ones((1, 2)))  # one value for each channel has no variance
+    with pytest.raises(DTypeError):
+        layer(minidl.ones((4, 2), "int64"))
+    assert layer.num_batches_tracked.item() == 0
+
+
 def test_batch_norm_without_statistics_or_parameters():
     layer = nn.BatchNorm1d(1, eps=0.0, affine=False, track_running_stats=False).eval()
     assert list(layer.state_dict()) == []

@@ -308,6 +308,17 @@ def test_astype_converts_what_is_floating():
         net.astype("int8")
 
 
+def test_a_parameter_stays_one(backend):
+    layer = nn.Linear(2, 1, backend=backend)
+    for value in (minidl.ones((1, 2), backend=backend), 3.0, nn.ReLU()):
+        with pytest.raises(DTypeError, match=r"Linear: weight is a Parameter and stays one"):
+            layer.weight = value
+    assert len(list(layer.parameters())) == 2
+    layer.weight, layer.bias = nn.Parameter(minidl.ones((1, 2), backend=backend)), None
+    assert [name for name, _ in layer.named_parameters()] == ["weight"]
+    layer.bias = minidl.ones(1, backend=backend)
+
+
 def test_a_deep_copy_is_independent_and_stays_where_it_is(backend):
     net = Net()
     optimizer = optim.SGD(net.parameters(), lr=0.5)
