@@ -119,10 +119,19 @@ class DataLoader:
             epoch, batch = epoch + 1, 0
         return {"epoch": epoch, "batch": batch, **self._identity()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next loop continue where `state_dict` was called.
 
         Raises: CheckpointError if the state belongs to batches in another order.
+        """
+        self.check_state(state)
+        self.set_epoch(state["epoch"])
+        self._first = state["batch"]
+        self._position = (state["epoch"], state["batch"])
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """What `load_state_dict` would refuse is refused; nothing is loaded. Raises:
+        CheckpointError.
         """
         instance("DataLoader", "the state", state, Mapping)
         for name, mine in self._identity().items():
@@ -132,9 +141,9 @@ class DataLoader:
                     f"has {mine!r}: its batches differ. Make the loader as it was then, or start a "
                     "new run."
                 )
-        self.set_epoch(state["epoch"])
-        self._first = state["batch"]
-        self._position = (state["epoch"], state["batch"])
+        place: list[Any] = [state.get("epoch"), state.get("batch")]
+        if not all(type(n) is int and n >= 0 for n in place) or place[1] >= len(self):
+            raise CheckpointError(f"DataLoader: there is no epoch and batch {place}")
 
     def _identity(self) -> dict[str, Any]:
         return {

@@ -15,7 +15,7 @@ import backends
 from backends import Array, Backend
 
 from ..errors import ArgumentError
-from .arguments import instance
+from .arguments import instance, integer
 from .dtypes import float32
 
 _WORDS_PER_BLOCK = 4
@@ -50,7 +50,7 @@ class Generator:
     def state(self, state: tuple[int, int]) -> None:
         seed, counter = state
         self.__init__(seed)  # type: ignore[misc]
-        self.counter = int(counter)
+        self.counter = integer("Generator.state", "the counter", counter, 0)
 
     def reserve(self, words: int) -> int:
         """The counter from which `words` words may be drawn; later calls get later counters."""

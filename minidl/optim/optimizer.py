@@ -11,7 +11,7 @@ import numpy as np
 
 from backends import Array, Backend
 
-from ..engine.arguments import instance
+from ..engine.arguments import instance, integer
 from ..engine.creation import zeros_like
 from ..engine.modes import no_grad
 from ..engine.tensor import Tensor
@@ -153,13 +153,19 @@ class Optimizer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state_dict`, loading all of it or nothing. Raises: CheckpointError."""
+        memories = self.check_state(state)
+        for i, (group, saved) in enumerate(zip(self.param_groups, state["settings"], strict=True)):
+            group.update({name: value for name, value in saved.items() if name != "steps"})
+            self._flats[i] = flatten(group["params"], memories)
+
+    def check_state(self, state: Mapping[str, Any]) -> dict[int, Memory]:
+        """What a `state_dict` says about each parameter, by its id; nothing is loaded. Raises:
+        CheckpointError if it is not for these parameters.
+        """
         instance(self._name, "the state", state, Mapping)
         settings = list(state.get("settings", ()))
         self._check_groups(settings)
-        memories = self._saved_memories(settings, dict(state.get("tensors", {})))
-        for i, (group, saved) in enumerate(zip(self.param_groups, settings, strict=True)):
-            group.update({name: value for name, value in saved.items() if name != "steps"})
-            self._flats[i] = flatten(group["params"], memories)
+        return self._saved_memories(settings, dict(state.get("tensors", {})))
 
     def _check_groups(self, settings: list[Settings]) -> None:
         found = [len(saved.get("steps", ())) for saved in settings]
@@ -177,7 +183,7 @@ class Optimizer:
     def _saved_memories(
         self, settings: list[Settings], tensors: dict[str, Tensor]
     ) -> dict[int, Memory]:
-        """What a state says about each parameter, by its id; it must say all that is needed."""
+        """The memory of each parameter, about which a state must say all that is needed."""
         memories, number = {}, itertools.count()
         for saved, group in zip(settings, self.param_groups, strict=True):
             names = list(self.initial(saved))
@@ -192,7 +198,7 @@ class Optimizer:
                         f"{self._name}: parameter {n} of shape {p.shape} needs the state {names} "
                         f"of that shape, got {shapes}"
                     )
-                memories[id(p)] = Memory(steps, own)
+                memories[id(p)] = Memory(integer(self._name, "a count of steps", steps, 0), own)
         if tensors:
             raise CheckpointError(f"{self._name}: no parameter has the state {sorted(tensors)}")
         return memories

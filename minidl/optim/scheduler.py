@@ -6,6 +6,7 @@ epoch or once per batch as suits the schedule.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -61,6 +62,14 @@ class Scheduler:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state_dict`. Raises: CheckpointError if it is not for as many groups."""
+        twin = self.check_state(state)
+        self.last_epoch, self.base_lrs = twin.last_epoch, twin.base_lrs
+        self._set()
+
+    def check_state(self, state: Mapping[str, Any]) -> Scheduler:
+        """A copy that continues from a `state_dict`; nothing is loaded. Raises: CheckpointError if
+        the state is not for as many groups; ArgumentError for a number that cannot be.
+        """
         check.instance(type(self).__name__, "the state", state, Mapping)
         base_lrs = list(state.get("base_lrs", ()))
         if len(base_lrs) != len(self.base_lrs) or "last_epoch" not in state:
@@ -68,8 +77,12 @@ class Scheduler:
                 f"{type(self).__name__}: needs last_epoch and {len(self.base_lrs)} base_lrs, "
                 f"got {state}"
             )
-        self.last_epoch, self.base_lrs = int(state["last_epoch"]), base_lrs
-        self._set()
+        twin = copy.copy(self)
+        twin.base_lrs = [self._number("a learning rate", lr, 0) for lr in base_lrs]
+        twin.last_epoch = check.integer(type(self).__name__, "last_epoch", state["last_epoch"], 0)
+        for i in range(len(base_lrs)):
+            twin.settings(i, twin.last_epoch)  # which some schedules refuse beyond their end
+        return twin
 
 
 class StepLR(Scheduler):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,14 +67,18 @@ class Run:
         save_training(path, self.trainer, progress)
         self._saved_epoch = len(self.history)
 
-    def restore(self, progress: dict[str, Any]) -> None:
-        """Go on where `save` was called."""
-        self.loader.load_state_dict(progress["loader"])
-        self.history.extend(progress["history"])
+    def restore(self, progress: dict[str, Any]) -> Callable[[], None]:
+        """Go on where `save` was called; returns what brings the loader there. Raises:
+        CheckpointError, or some other error if progress is none.
+        """
+        self.loader.check_state(progress["loader"])
+        self.history.extend({**row, "epoch": int(row["epoch"])} for row in progress["history"])
         for name in self.means.keys() & progress["means"].keys():
-            self.means[name] = Mean(*progress["means"][name])
-        self.elapsed, self.stopped = progress["elapsed"], progress["stopped"]
+            total, count = progress["means"][name]
+            self.means[name] = Mean(float(total), int(count))
+        self.elapsed, self.stopped = float(progress["elapsed"]), bool(progress["stopped"])
         self._saved_epoch = len(self.history)
+        return partial(self.loader.load_state_dict, progress["loader"])
 
     # -- the loop -------------------------------------------------------------------------------
     def train(self, interrupt: Interrupt) -> None:

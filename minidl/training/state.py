@@ -7,6 +7,8 @@ callbacks' state and the history.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +44,11 @@ def save_training(path: str | Path, trainer: Any, progress: dict[str, Any]) -> N
     save(path, tensors, metadata)
 
 
-def load_training(path: str | Path, trainer: Any) -> dict[str, Any]:
-    """Bring a trainer to the state in path; returns the progress that was saved with it.
+def load_training(path: str | Path, trainer: Any, run: Any) -> None:
+    """Bring a trainer, and a run of it, to the state in path: all of it or nothing.
 
-    Raises: CheckpointError if the file is no such checkpoint, or one of another model, optimizer
-    or set of callbacks.
+    Raises: CheckpointError if the file is no such checkpoint, or one of another model, optimizer,
+    order of batches or set of callbacks.
     """
     tensors, metadata = load(path, trainer.backend)
     if metadata.get("training") != VERSION:
@@ -55,23 +57,53 @@ def load_training(path: str | Path, trainer: Any) -> dict[str, Any]:
             f"expected {VERSION}). Load it with load_model, then start a new fit."
         )
     try:
-        _check(trainer, metadata)
-        trainer.model.load_state_dict(weights(tensors, metadata))
-        settings = metadata["optimizer"]["settings"]
-        trainer.optimizer.load_state_dict(
-            {"settings": settings, "tensors": _part("optimizer", tensors)}
-        )
-        if trainer.scheduler is not None:
-            trainer.scheduler.load_state_dict(metadata["scheduler"])
+        commits = _checked(trainer, run, tensors, metadata)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: what it says of the training is damaged, or of another program ({error!r})"
+        ) from error
+    for commit in commits:
+        commit()
+
+
+def _checked(
+    trainer: Any, run: Any, tensors: dict[str, Tensor], metadata: dict[str, Any]
+) -> list[Callable[[], Any]]:
+    """What is left to do when everything was found to fit: calls that cannot fail."""
+    _check(trainer, metadata)
+    model = weights(tensors, metadata)
+    if _shapes(model) != _shapes(trainer.model.state_dict()):
+        trainer.model.load_state_dict(model)  # says what does not fit, and loads nothing
+    optimizer = {
+        "settings": metadata["optimizer"]["settings"], "tensors": _part("optimizer", tensors),
+    }  # fmt: skip
+    trainer.optimizer.check_state(optimizer)
+    commits = [
+        partial(trainer.model.load_state_dict, model),
+        partial(trainer.optimizer.load_state_dict, optimizer),
+        run.restore(metadata["progress"]),
+    ]
+    if trainer.scheduler is not None:
+        trainer.scheduler.check_state(metadata["scheduler"])
+        commits.append(partial(trainer.scheduler.load_state_dict, metadata["scheduler"]))
     for name, generator in _generators(trainer.model).items():
-        generator.state = metadata["generators"][name]
-    for i, callback in enumerate(trainer.callbacks):
-        settings = metadata["callbacks"][i]["settings"]
-        callback.load_state_dict({"settings": settings, "tensors": _part(f"callback{i}", tensors)})
-    progress: dict[str, Any] = metadata["progress"]
-    return progress
+        found = Generator()
+        found.state = metadata["generators"][name]
+        commits.append(partial(setattr, generator, "state", found.state))
+    # Last, since only the callbacks themselves know what they take.
+    for i, (callback, saved) in enumerate(
+        zip(trainer.callbacks, metadata["callbacks"], strict=True)
+    ):
+        callback.load_state_dict(
+            {"settings": saved["settings"], "tensors": _part(f"callback{i}", tensors)}
+        )
+    return commits
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: x.shape for name, x in tensors.items()}
 
 
 def _check(trainer: Any, metadata: dict[str, Any]) -> None:

@@ -134,7 +134,7 @@ class Trainer:
         callbacks = [*self.callbacks, *([] if log is None else [JsonLines(log)])]
         run = Run(self, loader, validation, epochs, callbacks, path, progress)
         if resume is not None:
-            run.restore(load_training(resume, self))
+            load_training(resume, self, run)
         self._run(run, again)
         return run.history
 

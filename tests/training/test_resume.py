@@ -14,8 +14,10 @@ import pytest
 import minidl
 from backends import Backend
 from minidl import nn, optim
+from minidl.data import DataLoader
+from minidl.data.transforms import ToFloat
 from minidl.errors import CheckpointError
-from minidl.training import EarlyStopping, Trainer, load_model
+from minidl.training import EarlyStopping, Trainer, load, load_model, save
 from minidl.verify.tolerances import assert_same
 
 from . import runs
@@ -217,6 +219,66 @@ def test_other_batches_are_refused(checkpoint: Path, change: dict[str, int]) -> 
     vars(other).update(change)
     with pytest.raises(CheckpointError, match=f"saved with {next(iter(change))}"):
         fit(other, resume=checkpoint)
+
+
+def everything(trainer: Trainer, loader: DataLoader) -> tuple[Any, ...]:
+    """All that a checkpoint holds of a trainer and its data, in a form that can be compared."""
+    arrays = {name: value.tobytes() for name, value in runs.state(trainer).items()}
+    settings = trainer.optimizer.state_dict()["settings"]
+    streams = (minidl.engine.random.default_generator.state, trainer.model[6].generator.state)
+    rate = None if trainer.scheduler is None else trainer.scheduler.state_dict()
+    return arrays, settings, streams, rate, loader.state_dict(), loader.epoch
+
+
+DAMAGES = {
+    "other samples": lambda m: m["progress"]["loader"].update(samples=45),
+    "no progress": lambda m: m.pop("progress"),
+    "no loader": lambda m: m["progress"].pop("loader"),
+    "a batch that is none": lambda m: m["progress"]["loader"].update(batch="a"),
+    "a batch beyond the last": lambda m: m["progress"]["loader"].update(batch=99),
+    "a history of numbers": lambda m: m["progress"].update(history=[1, 2]),
+    "means of texts": lambda m: m["progress"].update(means={"loss": "ab"}),
+    "no time": lambda m: m["progress"].update(elapsed=None),
+    "no optimizer": lambda m: m.pop("optimizer"),
+    "settings that are none": lambda m: m["optimizer"].update(settings=5),
+    "groups that are none": lambda m: m["optimizer"].update(settings=[3]),
+    "other groups": lambda m: m["optimizer"]["settings"][0]["steps"].pop(),
+    "a rate that is none": lambda m: m["optimizer"]["settings"][0].update(lr="a"),
+    "steps that are none": lambda m: m["optimizer"]["settings"][0].update(steps=["a"] * 10),
+    "a scheduler of other groups": lambda m: m["scheduler"].update(base_lrs=[0.1, 0.1]),
+    "a scheduler that is none": lambda m: m.update(scheduler=[]),
+    "steps of the scheduler": lambda m: m["scheduler"].update(last_epoch=None),
+    "no generators": lambda m: m.update(generators=None),
+    "a seed that is none": lambda m: m["generators"].update(default=["a", 0]),
+    "a counter that is none": lambda m: m["generators"].update(default=[1, -1]),
+    "half a generator": lambda m: m["generators"].update(default=[1]),
+    "callbacks without a name": lambda m: m.update(callbacks=[{}]),
+    "callbacks that are none": lambda m: m.update(callbacks=3),
+    "no settings of a callback": lambda m: m["callbacks"][0].update(settings={}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_refused_resume_changes_nothing(tmp_path: Path, damage: Any) -> None:
+    def build(loss: Any = minidl.ops.cross_entropy) -> Trainer:
+        made = runs.trainer(minidl.get_backend("numpy"), loss, (EarlyStopping(),))
+        made.scheduler = per_step(made.optimizer)
+        return made
+
+    def loader() -> DataLoader:
+        return DataLoader(runs.dataset(), 8, shuffle=True, transform=ToFloat())
+
+    path = tmp_path / "run"
+    with_validation = {"validation": runs.dataset(1), "progress": False}
+    build(runs.InterruptedLoss(8)).fit(loader(), 3, checkpoint=path, **with_validation)
+    tensors, metadata = load(path)
+    damage(metadata)
+    save(path, tensors, metadata)
+    trainer, data = build(), loader()
+    before = everything(trainer, data)
+    with pytest.raises(CheckpointError, match=f"^{path}: "):
+        trainer.fit(data, 3, resume=path, **with_validation)
+    assert everything(trainer, data) == before
 
 
 def test_weights_alone_are_no_training(tmp_path: Path) -> None:
