@@ -354,7 +354,8 @@ def subtract(a: TensorLike, b: TensorLike) -> Tensor:
     >>> subtract(1, tensor([1.0, 2.0]))
     Tensor([ 0., -1.])
     """
-    _signed("subtract", a, b)
+    if not _floating(a):
+        _signed("subtract", a, b)
     return _binary(Subtract(), a, b)
 
 

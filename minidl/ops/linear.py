@@ -95,14 +95,18 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     >>> matmul(tensor([[1.0, 2.0]]), tensor([[3.0], [4.0]]))
     Tensor([[11.]])
     """
-    a, b = check.operands("matmul", a, b)
-    check.tensors("matmul", a=a, b=b)
-    if 0 in (a.ndim, b.ndim) or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        a, b = check.operands("matmul", a, b)
+        check.tensors("matmul", a=a, b=b)
+    m, n = len(a.data.shape), len(b.data.shape)
+    if 0 in (m, n) or a.data.shape[-1] != b.data.shape[-2 if n > 1 else 0]:
         raise ShapeError(
             f"matmul: the last axis of a {a.shape} must be as long as the "
-            f"{'second to last' if b.ndim > 1 else 'only'} axis of b {b.shape}"
+            f"{'second to last' if n > 1 else 'only'} axis of b {b.shape}"
         )
-    row, column = a.ndim == 1, b.ndim == 1
+    if m == n == 2:
+        return apply(MatMul(), a, b)
+    row, column = m == 1, n == 1
     left, right = unsqueeze(a, 0) if row else a, unsqueeze(b, 1) if column else b
     check.broadcast("matmul", left.shape[:-2], right.shape[:-2])
     y = apply(MatMul(), left, right)
