@@ -8,12 +8,15 @@ A linear classifier gets about half of the points right. Two hidden layers get a
 from __future__ import annotations
 
 import argparse
+import io
+from pathlib import Path
 
 import numpy as np
 
 import minidl
 from minidl import nn, optim
 from minidl.cli.options import picture, positive, seed, working_backend
+from minidl.training import write_bytes
 
 ARMS, POINTS = 3, 200
 
@@ -45,7 +48,7 @@ def train(x: minidl.Tensor, y: minidl.Tensor, steps: int) -> nn.Module:
     return model
 
 
-def draw(model: nn.Module, points: np.ndarray, labels: np.ndarray, file: str) -> None:
+def draw(model: nn.Module, points: np.ndarray, labels: np.ndarray, file: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -62,7 +65,9 @@ def draw(model: nn.Module, points: np.ndarray, labels: np.ndarray, file: str) ->
         mine = points[labels == arm]
         axes.scatter(*mine.T, color=colour, edgecolors="black", linewidths=0.4, s=16)
     axes.set(title="What the network calls which spiral", xlabel="x", ylabel="y", aspect="equal")
-    figure.savefig(file, dpi=120)
+    image = io.BytesIO()
+    figure.savefig(image, format=file.suffix[1:], dpi=120)
+    write_bytes(file, image.getvalue())
     print(f"picture: {file}")
 
 

@@ -11,6 +11,8 @@ ones; with it the network is steadier, and pays for that with a few points on th
 from __future__ import annotations
 
 import argparse
+import io
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from minidl import nn, ops, optim
 from minidl.cli.options import picture, positive, seed, working_backend
 from minidl.data import ArrayDataset, DataLoader, digits, split
 from minidl.data import transforms as t
+from minidl.training import write_bytes
 
 IMAGES = 300
 PLAIN = t.ToFloat(16)
@@ -64,7 +67,7 @@ def train(
     return curves
 
 
-def draw(curves: dict[str, dict[str, list[float]]], images: np.ndarray, file: str) -> None:
+def draw(curves: dict[str, dict[str, list[float]]], images: np.ndarray, file: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -83,7 +86,9 @@ def draw(curves: dict[str, dict[str, list[float]]], images: np.ndarray, file: st
     right.set(xlabel="epoch", ylabel="test accuracy (%)", ylim=(20, 100))
     right.set_title(f"trained on {IMAGES} images")
     right.legend(loc="lower right", fontsize=8)
-    figure.savefig(file, dpi=120)
+    image = io.BytesIO()
+    figure.savefig(image, format=file.suffix[1:], dpi=120)
+    write_bytes(file, image.getvalue())
     print(f"picture: {file}")
 
 

@@ -12,6 +12,7 @@ is reported apart. Figures are medians, with the quartiles behind them.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import platform
@@ -29,6 +30,7 @@ import backends
 import minidl
 from minidl import nn, ops, optim
 from minidl.cli.options import new_file, picture, positive, working_backend
+from minidl.training import write_bytes
 
 Work = Callable[[], Any]  # does the work once; returns an array to compare, or a loss
 ROWS: dict[str, Callable[[], Work]] = {}
@@ -335,7 +337,9 @@ def draw_chart(results: list[dict[str, Any]], names: list[str], file: Path, mach
     axes.set(xlabel=f"times as fast as {names[0]} (log scale)", title=machine)
     axes.title.set_fontsize(9)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=len(names), frameon=False)
-    figure.savefig(file, dpi=120)
+    image = io.BytesIO()
+    figure.savefig(image, format=file.suffix[1:], dpi=120)
+    write_bytes(file, image.getvalue())
     print(f"picture: {file}")
 
 
@@ -385,7 +389,7 @@ def main() -> None:
     if options.json:
         about = {"machine": machine, "python": platform.python_version(), "rounds": options.rounds}
         about |= {"details": {c.name: c.details for c in contestants}, "rows": results}
-        options.json.write_text(json.dumps(about, indent=1), encoding="utf-8")
+        write_bytes(options.json, json.dumps(about, indent=1).encode())
         print(f"figures: {options.json}")
     if options.plot:
         draw_chart(results, names, options.plot, machine)

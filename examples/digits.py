@@ -12,6 +12,7 @@ backend found.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import time
 from typing import Any
@@ -22,7 +23,7 @@ from minidl import compress, data, nn, ops, optim
 from minidl.cli.options import new_file, picture, positive, seed, working_backend
 from minidl.data import DataLoader
 from minidl.data import transforms as t
-from minidl.training import Trainer
+from minidl.training import Trainer, write_bytes
 
 EPOCHS = {"digits": 30, "mnist": 3, "fashion_mnist": 5}
 PRUNED = 0.8  # the fraction of weights set to zero
@@ -153,7 +154,9 @@ def draw(found: list[compress.Stage], options: argparse.Namespace) -> None:
         panel.tick_params(axis="x", labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{options.model} on {options.data}, trained on {options.backend}", fontsize=10)
-    figure.savefig(options.plot, dpi=120)
+    image = io.BytesIO()
+    figure.savefig(image, format=options.plot.suffix[1:], dpi=120)
+    write_bytes(options.plot, image.getvalue())
     print(f"picture: {options.plot}")
 
 
@@ -190,7 +193,7 @@ def main() -> None:
     if options.json:
         about = {key: getattr(options, key) for key in ("backend", "data", "model", "seed")}
         rows = [stage.to_dict() for stage in found]
-        options.json.write_text(json.dumps(about | {"stages": rows}, indent=1), encoding="utf-8")
+        write_bytes(options.json, json.dumps(about | {"stages": rows}, indent=1).encode())
         print(f"\nfigures: {options.json}")
     if options.plot:
         draw(found, options)

@@ -1,5 +1,6 @@
 """Fitting, evaluating and predicting; callbacks, metrics and checkpoints."""
 
+from .atomic import write_bytes
 from .callbacks import BestCheckpoint, Callback, EarlyStopping, JsonLines
 from .checkpoint import load, load_model, save, save_model
 from .history import History
@@ -22,4 +23,5 @@ __all__ = [
     "save",
     "save_model",
     "top_k_accuracy",
+    "write_bytes",
 ]

@@ -88,6 +88,39 @@ def test_compare_backends_measures_and_draws(tmp_path):
     assert is_picture(tmp_path / "c.png")
 
 
+DIGITS = ("--backend", "numpy", "--model", "mlp", "--epochs", "1")
+COMPARED = ("--backends", "numpy", "--rows", "tanh", "--rounds", "1")
+FULL_DISK = """
+import errno, os, runpy, sys
+def fail(handle):
+    raise OSError(errno.ENOSPC, "No space left on device")
+os.fsync = fail
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [
+        ("02_spiral.py", ("--steps", "5", "--plot", "old.png")),
+        ("03_augmentation.py", ("--epochs", "1", "--plot", "old.png")),
+        ("digits.py", (*DIGITS, "--json", "old.json")),
+        ("digits.py", (*DIGITS, "--plot", "old.png")),
+        ("compare_backends.py", (*COMPARED, "--json", "old.json")),
+        ("compare_backends.py", (*COMPARED, "--plot", "old.png")),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, tuple) else value,
+)
+def test_a_result_that_cannot_be_written_leaves_the_old_one(tmp_path, script, options):
+    old = tmp_path / options[-1]
+    old.write_bytes(b"old")
+    command = [sys.executable, "-c", FULL_DISK, str(EXAMPLES / script), *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert "No space left on device" in done.stderr
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"]
+
+
 def test_compare_backends_refuses_to_compare_what_disagrees(monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
     import compare_backends as script
