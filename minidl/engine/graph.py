@@ -61,7 +61,8 @@ def grad(
     targets = [_edge(x, "grad") for x in ins]
     found = _propagate(outs, seeds, targets, retain_graph, create_graph)
     results: list[Any] = []
-    taken = {id(seed.data) for seed in seeds if seed is not None}
+    given = [_memory(x.data) for x in (*seeds, *ins) if x is not None]
+    taken = {id(memory): memory for memory in given}
     for i, (x, target) in enumerate(zip(ins, targets, strict=True)):
         value = found.get(target)
         if value is None and not allow_unused:
@@ -73,18 +74,26 @@ def grad(
     return tuple(results)
 
 
-def _owned(x: Tensor, value: Any, taken: set[int]) -> Tensor:
-    """A gradient as a Tensor whose memory is the caller's alone: a copy if it is a view, or if an
-    array was given to us or returned already.
+def _owned(x: Tensor, value: Any, taken: dict[int, Any]) -> Tensor:
+    """A gradient as a Tensor whose memory is the caller's alone: a copy if its elements are one
+    repeated (strides of 0), or if its memory was given to us or returned already.
     """
     raw = x.backend.is_array(value)
     array = value if raw else value.data
-    shared = getattr(array, "base", array) is not None or id(array) in taken
-    taken.add(id(array))
+    memory = _memory(array)
+    shared = id(memory) in taken or 0 in array.strides
+    taken[id(memory)] = memory
     if raw:
         return x.linked(x.backend.copy(array) if shared else array, None)
     with modes.enable_grad():
         return operations.clone(value) if shared else value
+
+
+def _memory(array: Any) -> Any:
+    """The array that a view is a view of, or the array itself."""
+    while isinstance(getattr(array, "base", None), type(array)):
+        array = array.base
+    return array
 
 
 def _listed(xs: Any) -> list[Any]:

@@ -275,8 +275,8 @@ class Tensor:
                 raise ShapeError(
                     f"a hook made of a gradient of {value.shape} one of {replaced.shape}"
                 )
-            view = ops.alias(replaced)  # by which grad() sees that the memory is not its own
-            return view.data if raw else view
+            own = ops.clone(replaced)  # the hook may keep what it returned
+            return own.data if raw else own
 
         hooks[key] = on_either
         if "retain_grad" in hooks:  # it sees what the others made of the gradient

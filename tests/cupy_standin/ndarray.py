@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -38,6 +39,8 @@ def wrap(values: Any) -> ndarray:
         raise ValueError(f"Unsupported dtype {values.dtype}")
     array = object.__new__(ndarray)
     array._a = values
+    if values.base is None:
+        _wholes.setdefault(id(values), array)
     return array
 
 
@@ -77,10 +80,21 @@ class Memory:
     ptr: int
 
 
+_wholes: WeakValueDictionary[int, ndarray] = WeakValueDictionary()
+
+
+def _whole(view: np.ndarray) -> ndarray:
+    """The array that owns a view's memory, the same object as long as somebody holds it."""
+    while isinstance(view.base, np.ndarray):
+        view = view.base
+    found = _wholes.get(id(view))
+    return wrap(view) if found is None else found
+
+
 class ndarray:  # noqa: N801 (CuPy's name)
     """See the module's docstring. Made by `wrap` and by the functions of the stand-in."""
 
-    __slots__ = ("_a",)
+    __slots__ = ("__weakref__", "_a")
     __hash__ = None  # type: ignore[assignment]
     _a: np.ndarray
 
@@ -97,6 +111,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
     strides = property(lambda self: self._a.strides)
     T = property(lambda self: wrap(self._a.T))
     mT = property(lambda self: wrap(self._a.mT))  # noqa: N815
+    base = property(lambda self: None if self._a.base is None else _whole(self._a))
     data = property(lambda self: Memory(self._a.ctypes.data))
 
     @property
