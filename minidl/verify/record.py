@@ -37,11 +37,13 @@ class Record:
     options: dict[str, Any] = field(default_factory=dict)
     changes: tuple[int, ...] | None = None  # of a method in place: the arguments that it writes to
     results: Any = None
+    unsettled: bool = False  # a call or a comparison has begun, and not ended well
     # The last comparison; bound is None where the bits had to agree:
     actual: Any = None
     expected: Any = None
     bound: Any = None
     signed_zero: bool = True
+    dtype: Any = None  # that a result within a bound had to have
 
     def tally(self, method: str) -> Tally:
         """The tally of a method, a new one if there is none."""
@@ -54,22 +56,30 @@ class Record:
         """A method of the backend is about to be called."""
         self.method, self.arguments, self.options = method, arguments, options
         self.changes, self.results, self.actual = changes, None, None
+        self.unsettled = True
         self.tally(method).calls += 1
 
     def returned(self, results: Any) -> None:
-        """The last call gave these host arrays."""
-        self.results = results
+        """The last call ended well and gave these host arrays."""
+        self.results, self.unsettled = results, False
 
-    def compared(
-        self, actual: Any, expected: Any, bound: Any, signed_zero: bool, worst: Comparison | None
-    ) -> None:
-        """A result of the last call is compared."""
+    def comparing(
+        self, actual: Any, expected: Any, bound: Any = None, signed_zero: bool = True,
+        dtype: Any = None,
+    ) -> None:  # fmt: skip
+        """A result of the last call is about to be compared."""
         self.actual, self.expected, self.bound = actual, expected, bound
-        self.signed_zero = signed_zero
-        if worst is not None:
-            tally = self.tally(self.method)
-            tally.ulps = max(tally.ulps, worst.ulps)
-            tally.fraction = max(tally.fraction, worst.fraction)
+        self.signed_zero, self.dtype, self.unsettled = signed_zero, dtype, True
+
+    def measured(self, worst: Comparison) -> None:
+        """This is how far the result was off."""
+        tally = self.tally(self.method)
+        tally.ulps = max(tally.ulps, worst.ulps)
+        tally.fraction = max(tally.fraction, worst.fraction)
+
+    def agreed(self) -> None:
+        """The comparison ended well: what fails next is something else."""
+        self.unsettled = False
 
 
 watching: list[Record] = []

@@ -127,7 +127,7 @@ def verify(
     with level(depth):
         for work in tqdm(works, disable=not progress, unit="case", leave=False):
             if isinstance(work, Run):
-                _run(work, found, name, rows)
+                _run(work, found, name, depth, rows)
             elif isinstance(work, Case):
                 _differentiate(work, found, rows)
             else:
@@ -136,14 +136,17 @@ def verify(
     return Report(name, depth, list(rows.values()), about | found.describe())
 
 
-def run_case(name: str, backend: str | Backend) -> None:
-    """Run one case by the name that a report gives it. Raises: whatever it raises; ArgumentError.
+def run_case(name: str, backend: str | Backend, depth: str = "quick") -> None:
+    """Run one case by the name that a report gives it, as `verify` does at that depth.
+
+    Raises: whatever it raises; ArgumentError.
 
     >>> run_case("arrays.full_of_nan_and_infinity", "numpy")
     """
     for run in every_run():
         if str(run) == name:
-            run(get_backend(backend), get_backend("numpy"))
+            with level(depth):
+                run(get_backend(backend), get_backend("numpy"))
             return
     raise ArgumentError(f"run_case: no case is called {name!r}")
 
@@ -157,7 +160,7 @@ def _subjects() -> list[tuple[str, str]]:
     return [(kind, name) for kind, names in named.items() for name in names]
 
 
-def _run(run: Run, backend: Backend, name: str, rows: dict[str, Row]) -> None:
+def _run(run: Run, backend: Backend, name: str, depth: str, rows: dict[str, Row]) -> None:
     with recording() as record:
         try:
             run(backend, get_backend("numpy"))
@@ -165,7 +168,7 @@ def _run(run: Run, backend: Backend, name: str, rows: dict[str, Row]) -> None:
             reason = f"{run}: {type(error).__name__}: {error}"
             blamed = record.method if record.method in run.subjects else run.subjects[0]
             if blamed in rows:
-                rows[blamed].failures.append(snippet(name, record, str(run), reason))
+                rows[blamed].failures.append(snippet(name, record, str(run), depth, reason))
     _count(run, record, rows)
 
 

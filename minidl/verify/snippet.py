@@ -12,18 +12,20 @@ from .strategies import Laid
 LONGEST = 600  # elements of all arrays together; beyond, the case is named instead of its values
 
 
-def snippet(backend: str, record: Record, run: str, reason: str) -> str:
+def snippet(backend: str, record: Record, run: str, level: str, reason: str) -> str:
     """A program that makes the last call of record again and fails as it did.
 
-    `run` names the case, which the program runs as a whole where its arrays are too long to print.
+    `run` names the case, which the program runs as a whole at that level where its arrays are too
+    long to print, or where what failed is neither a call nor a comparison of all that it returned.
     """
     head = [f"# {line}" for line in reason.strip().splitlines()]
-    if not record.method or _elements((record.arguments, record.expected)) > LONGEST:
+    check = _check(record)
+    if check is None or _elements((record.arguments, record.expected)) > LONGEST:
         return "\n".join([
             *head,
             "from minidl.verify import run_case",
             "",
-            f"run_case({run!r}, {backend!r})",
+            f"run_case({run!r}, {backend!r}, {level!r})",
         ])  # fmt: skip
     call = [_text(a) for a in record.arguments]
     call += [f"{name}={_text(value)}" for name, value in record.options.items()]
@@ -44,14 +46,18 @@ def snippet(backend: str, record: Record, run: str, reason: str) -> str:
         ")",
         "print(found)",
     ]
-    return "\n".join([*lines, *_check(record)])
+    return "\n".join([*lines, *check])
 
 
-def _check(record: Record) -> list[str]:
-    """The comparison that failed, if the last call got as far as one."""
-    place = None if record.actual is None else _place(record.results, record.actual)
-    if place is None:
+def _check(record: Record) -> list[str] | None:
+    """The comparison that failed: none if it was the call; None if it was something else."""
+    if not record.unsettled:
+        return None
+    if record.actual is None:
         return []
+    place = _place(record.results, record.actual)
+    if place is None:
+        return None
     actual = f"found{place}"
     if record.bound is None:
         return [
@@ -61,8 +67,12 @@ def _check(record: Record) -> list[str]:
     return [
         f"expected = {_text(np.asarray(record.expected, np.float64))}",
         f"bound = {_text(np.asarray(record.bound, np.float64))}",
-        f"assert_close({actual}, expected, bound)",
+        f"assert_close({actual}, expected, bound{_dtype(record)})",
     ]
+
+
+def _dtype(record: Record) -> str:
+    return "" if record.dtype is None else f", {np.dtype(record.dtype).name!r}"
 
 
 def _place(results: Any, actual: Any) -> str | None:

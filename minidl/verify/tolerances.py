@@ -176,6 +176,8 @@ def assert_close(
 ) -> Comparison:
     """Fail unless actual has expected's shape and the given dtype and lies within bound of it."""
     actual = np.asarray(actual)
+    for record in watching:
+        record.comparing(actual, expected, bound, dtype=dtype)
     if dtype is not None:
         assert actual.dtype == dtype, f"dtype is {actual.dtype}, expected {np.dtype(dtype)}"
     assert actual.shape == np.shape(expected), (
@@ -183,8 +185,10 @@ def assert_close(
     )
     result = compare(actual, expected, bound)
     for record in watching:
-        record.compared(actual, expected, bound, True, result)
+        record.measured(result)
     assert result.fraction <= 1, str(result)
+    for record in watching:
+        record.agreed()
     return result
 
 
@@ -195,7 +199,7 @@ def assert_same(actual: np.ndarray, expected: np.ndarray, signed_zero: bool = Tr
     """
     actual, expected = np.asarray(actual), np.asarray(expected)
     for record in watching:
-        record.compared(actual, expected, None, signed_zero, None)
+        record.comparing(actual, expected, signed_zero=signed_zero)
     assert actual.dtype == expected.dtype, f"dtype is {actual.dtype}, expected {expected.dtype}"
     assert actual.shape == expected.shape, f"shape is {actual.shape}, expected {expected.shape}"
     wrong = actual != expected
@@ -205,6 +209,8 @@ def assert_same(actual: np.ndarray, expected: np.ndarray, signed_zero: bool = Tr
             zero = (actual == 0) & (expected == 0)
             wrong |= zero & (np.signbit(actual) != np.signbit(expected))
     assert not wrong.any(), _first_difference(actual, expected, wrong)
+    for record in watching:
+        record.agreed()
 
 
 def _first_difference(actual: np.ndarray, expected: np.ndarray, wrong: np.ndarray) -> str:
