@@ -25,7 +25,7 @@ from backends import Backend
 
 from ..errors import ArgumentError
 from .record import watching
-from .strategies import Laid
+from .strategies import Laid, different
 
 Case = TypeVar("Case", bound=Callable[..., None])
 
@@ -123,32 +123,48 @@ def level(name: str) -> Iterator[None]:
         settings.load_profile(before)
 
 
-def _native(backend: Backend, argument: Any, made: list[tuple[Any, np.ndarray]]) -> Any:
-    """The argument with every host array in it moved to the backend; `made` remembers values."""
+@dataclass(frozen=True)
+class Made:
+    """An array that was made for a call: its values, and the contiguous array that it lies in."""
+
+    native: Any
+    values: np.ndarray
+    base: Any
+
+
+def _native(backend: Backend, argument: Any, made: list[Made]) -> Any:
+    """The argument with every host array in it moved to the backend; `made` remembers them."""
     if isinstance(argument, (tuple, list)):
         return type(argument)(_native(backend, a, made) for a in argument)
     if isinstance(argument, np.ndarray):
         argument = Laid(argument)
     if isinstance(argument, Laid):
-        native = argument.on(backend)
-        made.append((native, argument.values))
+        native, base = argument.within(backend)
+        made.append(Made(native, argument.values, base))
         return native
     return argument
 
 
-def _unchanged(native: Any, values: np.ndarray, backend: Backend) -> bool:
+def _holds(backend: Backend, native: Any, values: np.ndarray) -> bool:
+    """Whether a native array has exactly these bits."""
     now = np.asarray(backend.to_numpy(native))
     return now.dtype == values.dtype and now.tobytes() == values.tobytes()
 
 
-def _host(backend: Backend, method: str, result: Any, made: list[tuple[Any, np.ndarray]]) -> Any:
+def _host(backend: Backend, method: str, result: Any) -> Any:
     if isinstance(result, tuple):
-        return tuple(_host(backend, method, r, made) for r in result)
+        return tuple(_host(backend, method, r) for r in result)
     assert backend.is_array(result), f"{method} returned {type(result).__name__}, not an array"
-    if isinstance(result, np.ndarray) and method not in VIEWS:
-        shared = any(np.shares_memory(result, native) for native, _ in made)
-        assert not shared, f"{method} returned a view of its argument"
     return np.array(backend.to_numpy(result))
+
+
+def _own_memory(backend: Backend, result: Any, host: Any, made: list[Made]) -> bool:
+    """Whether the result stays as it is when all that the arguments lie in is overwritten."""
+    for argument in made:
+        other = different(np.asarray(backend.to_numpy(argument.base)))
+        backend.copyto(argument.base, backend.asarray(other))
+    results, hosts = (result, host) if isinstance(result, tuple) else ((result,), (host,))
+    return all(_holds(backend, r, h) for r, h in zip(results, hosts, strict=True))
 
 
 def call(backend: Backend, method: str, *args: Any, **options: Any) -> Any:
@@ -157,16 +173,18 @@ def call(backend: Backend, method: str, *args: Any, **options: Any) -> Any:
     Fails if a result is not a native array or shares memory with an argument where it should not,
     or if an argument changed by a single bit.
     """
-    made: list[tuple[Any, np.ndarray]] = []
+    made: list[Made] = []
     native = [_native(backend, a, made) for a in args]
     for record in watching:
         record.called(method, args, options)
     result = getattr(backend, method)(*native, **options)
-    host = _host(backend, method, result, made)
+    host = _host(backend, method, result)
+    for array in made:
+        assert _holds(backend, array.native, array.values), f"{method} modified an argument"
+    shared = method not in VIEWS and not _own_memory(backend, result, host, made)
+    assert not shared, f"{method} returned a view of its argument"
     for record in watching:
         record.returned(host)
-    for array, values in made:
-        assert _unchanged(array, values, backend), f"{method} modified an argument"
     return host
 
 
@@ -179,15 +197,16 @@ def call_in_place(
     """
     natives, records = [], []
     for argument in args:
-        made: list[tuple[Any, np.ndarray]] = []
+        made: list[Made] = []
         natives.append(_native(backend, argument, made))
         records.append(made)
     for record in watching:
         record.called(method, args, {}, changes)
     assert getattr(backend, method)(*natives) is None, f"{method} works in place: no result"
     for position, made in enumerate(records):
-        for array, values in made if position not in changes else ():
-            assert _unchanged(array, values, backend), f"{method} modified argument {position}"
+        for array in made if position not in changes else ():
+            kept = _holds(backend, array.native, array.values)
+            assert kept, f"{method} modified argument {position}"
     after = [np.array(backend.to_numpy(natives[i])) for i in changes]
     for record in watching:
         record.returned(after)

@@ -86,26 +86,39 @@ class Laid:
 
     def on(self, backend: Backend) -> Any:
         """A native array with these values in this layout, made with the backend's own views."""
+        return self.within(backend)[0]
+
+    def within(self, backend: Backend) -> tuple[Any, Any]:
+        """That array, and the contiguous and writable one that it is, or is a view of."""
         x, ndim = self.values, self.values.ndim
         if self.layout == "fortran":
             axes = tuple(range(ndim))[::-1]
-            return backend.transpose(backend.asarray(x.transpose(axes).copy()), axes)
+            base = backend.asarray(x.transpose(axes).copy())
+            return backend.transpose(base, axes), base
         if self.layout == "reversed":
             step = (slice(None, None, -1),) * ndim
-            return backend.getitem(backend.asarray(x[step].copy()), step)
+            base = backend.asarray(x[step].copy())
+            return backend.getitem(base, step), base
         if self.layout == "strided":
             step = (slice(None, None, 2),) * ndim
             gaps = np.full([2 * n for n in x.shape], _poison(x.dtype), x.dtype)
             gaps[step] = x
-            return backend.getitem(backend.asarray(gaps), step)
+            base = backend.asarray(gaps)
+            return backend.getitem(base, step), base
         if self.layout == "offset":
             flat = np.concatenate([np.full(1, _poison(x.dtype), x.dtype), x.ravel()])
-            tail = backend.getitem(backend.asarray(flat), slice(1, None))
-            return backend.reshape(tail, x.shape)
+            base = backend.asarray(flat)
+            return backend.reshape(backend.getitem(base, slice(1, None)), x.shape), base
         if self.layout == "broadcast":
-            one = backend.asarray(x[:1].copy())
-            return backend.broadcast_to(one, x.shape)
-        return backend.asarray(x.copy())
+            base = backend.asarray(x[:1].copy())
+            return backend.broadcast_to(base, x.shape), base
+        base = backend.asarray(x.copy())
+        return base, base
+
+
+def different(x: np.ndarray) -> np.ndarray:
+    """An array like x in which every element is another: 0 for 1, else 1."""
+    return np.asarray(x != 1).astype(x.dtype)
 
 
 def _poison(dtype: np.dtype) -> Any:
