@@ -146,8 +146,8 @@ def compare(actual: np.ndarray, expected: np.ndarray, bound: np.ndarray | float)
     got, want, allowed = np.broadcast_arrays(
         np.asarray(actual, np.float64), np.asarray(expected, np.float64), np.asarray(bound, float)
     )
-    if np.isnan(allowed).any():
-        raise ValueError("a bound is NaN, so this comparison would decide nothing")
+    if not np.isfinite(allowed).all():
+        raise ValueError("a bound is infinite or NaN, so this comparison would decide nothing")
     if not got.size:
         return Comparison(0.0, 0.0, (), 0.0, 0.0, 0.0)
     largest = float(np.finfo(actual.dtype).max)
