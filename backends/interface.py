@@ -201,7 +201,11 @@ class Backend(ABC):
     # -- reductions: axis is None (all axes), an int or a tuple -----------------------------------
     @abstractmethod
     def sum(self, x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
-        """Sum over axis; integers and booleans add up in int64."""
+        """Sum over axis; integers and booleans add up in int64.
+
+        Adjacent elements of a long row add up pairwise, in blocks or in float64, not one by one:
+        float32 would be off by percents after a million terms.
+        """
 
     @abstractmethod
     def mean(self, x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
@@ -231,7 +235,7 @@ class Backend(ABC):
 
     @abstractmethod
     def cumsum(self, x: Array, axis: int) -> Array:
-        """Running sum along axis."""
+        """Running sum along axis; integers and booleans add up in int64."""
 
     @abstractmethod
     def logsumexp(self, x: Array, axis: Axes = None, keepdims: bool = False) -> Array:

@@ -16,6 +16,7 @@ from ..strategies import (
     BOUNDED,
     EXACT,
     FLOATS,
+    RACES,
     Axes,
     Laid,
     Shape,
@@ -25,18 +26,22 @@ from ..strategies import (
     seeds,
     shapes,
 )
-from ..tolerances import assert_close, assert_same, sum_bound
+from ..tolerances import assert_close, assert_same, long_sum_bound, sum_bound
 
 ALL_VALUES = ("integers", "normal", "special", "wide", "bits")
 LARGE = ((70001,), (263, 301), (7, 10007), (10007, 7), (5, 67, 211))
+
+SIDES = st.integers(1, 5)
 
 Reduction = tuple[Laid, Axes, bool]  # an array, axes to reduce and keepdims
 
 
 @st.composite
-def reductions(draw: st.DrawFn, kinds: tuple[str, ...] = BOUNDED, min_side: int = 1) -> Reduction:
+def reductions(
+    draw: st.DrawFn, kinds: tuple[str, ...] = BOUNDED, sides: st.SearchStrategy[int] = SIDES
+) -> Reduction:
     """An array, axes to reduce (none of them empty), and keepdims."""
-    x = draw(arrays(shapes(min_side=min_side), kinds=kinds))
+    x = draw(arrays(st.lists(sides, max_size=4).map(tuple), kinds=kinds))
     return x, draw(axes_of(x.values.ndim)), draw(st.booleans())
 
 
@@ -53,7 +58,7 @@ def summed(x: np.ndarray, axis: Axes, keepdims: bool) -> np.ndarray:
 
 
 @covers("sum")
-@drawn(case=reductions(kinds=EXACT, min_side=0))
+@drawn(case=reductions(kinds=EXACT, sides=st.integers(0, 5)))
 def sum_is_exact_on_exact_values(backend: Backend, case: Reduction) -> None:
     x, axis, keepdims = case
     expected = oracle.total(x.values, axis, keepdims).astype(x.dtype)
@@ -89,25 +94,58 @@ def sums_of_many_elements(backend: Backend, method: str, shape: Shape) -> None:
             assert_close(call(backend, method, x, axis), expected, bound, dtype)
 
 
+@covers("sum", "mean")
+@each("shape", LARGE)
+def exact_sums_of_many_elements(backend: Backend, method: str, shape: Shape) -> None:
+    """No element is left out: sums of eighths are exact in any order, and a mean rounds twice."""
+    for dtype, layout in itertools.product(FLOATS, ("contiguous", "fortran", "reversed")):
+        x = Laid(fill(shape, dtype, "eighths", 4), layout)
+        for axis in (None, *range(len(shape)), tuple(range(1, len(shape)))):
+            expected = np.asarray(getattr(np, method)(x.values.astype(np.float64), axis=axis))
+            actual = call(backend, method, x, axis)
+            if method == "sum":
+                assert_same(actual, expected.astype(dtype), signed_zero=False)
+            else:
+                assert_close(actual, expected, sum_bound(np.abs(expected), 1, dtype), dtype)
+
+
 @covers("sum")
+def tall_columns_lose_nothing(backend: Backend) -> None:
+    """Where threads share the rows, two that add to one total at a time would lose a term."""
+    x = fill((500_009, 3), np.float32, "integers", 4)
+    expected = x.sum(axis=0, dtype=np.float64).astype(np.float32)
+    for _ in range(RACES):
+        assert_same(call(backend, "sum", x, 0), expected, signed_zero=False)
+
+
+@covers("sum", "mean")
+def a_long_row_is_not_added_up_one_by_one(backend: Backend, method: str) -> None:
+    """Equal elements round the same way for a long time, so such a sum drifts by percents."""
+    n, dtype = 1 << 20, np.float32
+    x = np.full((2, n), 0.1, dtype)
+    row = np.float64(x[0, 0]) * (n if method == "sum" else 1)
+    for values, axis, expected in ((x, 1, np.full(2, row)), (x[0], None, np.asarray(row))):
+        bound = long_sum_bound(expected, n, dtype)
+        assert_close(call(backend, method, values, axis), expected, bound, dtype)
+
+
+@covers("sum", "cumsum")
 @each("dtype", [np.bool_, np.int8, np.uint8, np.int32, np.int64])
-def integers_add_up_in_int64(backend: Backend, dtype: type) -> None:
+def integers_add_up_in_int64(backend: Backend, method: str, dtype: type) -> None:
     x: np.ndarray = np.full((3, 70001), np.iinfo(dtype).max if dtype != np.bool_ else True, dtype)
     if dtype == np.int64:
         x >>= 20  # so that the sum fits
-    for axis in (None, 0, 1):
-        expected = np.asarray(np.sum(x.astype(np.int64), axis=axis))
-        assert_same(call(backend, "sum", x, axis), expected)
+    for axis in (None, 0, 1) if method == "sum" else (0, 1):
+        expected = np.asarray(getattr(np, method)(x.astype(np.int64), axis=axis))
+        assert_same(call(backend, method, x, axis), expected)
 
 
 @covers("mean")
-@drawn(case=reductions(kinds=("constant", "integers")))
+@drawn(case=reductions(kinds=EXACT, sides=st.sampled_from((1, 2, 4, 8))))
 def mean_of_a_power_of_two_elements_is_exact(backend: Backend, case: Reduction) -> None:
     x, axis, keepdims = case
-    if terms(x.values, axis) in (1, 2, 4, 8, 16):
-        whole = Laid(np.round(x.values), x.layout)
-        expected = oracle.mean(whole.values, axis, keepdims).astype(x.dtype)
-        assert_same(call(backend, "mean", whole, axis, keepdims), expected, signed_zero=False)
+    expected = oracle.mean(x.values, axis, keepdims).astype(x.dtype)
+    assert_same(call(backend, "mean", x, axis, keepdims), expected, signed_zero=False)
 
 
 def running_var(x: np.ndarray, axis: Axes, correction: float, keepdims: bool) -> Approx:
@@ -128,6 +166,15 @@ def var_agrees_with_oracle(backend: Backend, case: Reduction, correction: float)
     assert_close(call(backend, "var", x, axis, correction, keepdims), expected, bound, x.dtype)
 
 
+@covers("var")
+def var_of_values_far_from_zero(backend: Backend) -> None:
+    """The mean of the squares less the square of the mean would cancel to nothing here."""
+    for dtype, axis in itertools.product(FLOATS, (0, 1)):
+        x = (2**12 + fill((9, 7), dtype, "normal", 2)).astype(dtype)
+        running = running_var(x, axis, 1, False)
+        assert_close(call(backend, "var", x, axis, 1), running.value, running.bound, dtype)
+
+
 @covers("max", "min")
 @drawn(case=reductions(kinds=ALL_VALUES))
 def extremes_agree_with_oracle(backend: Backend, method: str, case: Reduction) -> None:
@@ -139,11 +186,15 @@ def extremes_agree_with_oracle(backend: Backend, method: str, case: Reduction) -
 @covers("max", "min", "argmax", "argmin")
 @each("shape", LARGE)
 def extremes_of_many_elements(backend: Backend, method: str, shape: Shape) -> None:
-    """With ties, and with NaN in some lines; the first of equals counts."""
-    for dtype in (*FLOATS, np.int8, np.int64):
+    """Ties, of which the first counts; one extreme, in the last element; a NaN in some lines."""
+    for dtype, where in itertools.product((*FLOATS, np.int8, np.int64), ("ties", "last", "nan")):
+        if where == "nan" and np.dtype(dtype).kind != "f":
+            continue
         x = fill(shape, np.float64, "normal", 9)
-        x = np.clip(np.round(16 * x), -100, 100).astype(dtype)
-        if np.dtype(dtype).kind == "f":
+        x = np.clip(np.round(16 * x), -40, 40).astype(dtype)
+        if where == "last":
+            x.reshape(-1)[-1] = 41 if method.endswith("max") else -41
+        elif where == "nan":
             x.reshape(-1)[x.size // 2] = np.nan
         for axis in (None, *range(len(shape))):
             expected = np.asarray(getattr(np, method)(x, axis=axis))
@@ -210,8 +261,6 @@ def running_softmax(x: np.ndarray, axis: Axes) -> tuple[Approx, Approx, Approx]:
 def logsumexp_agrees_with_oracle(backend: Backend, case: Reduction) -> None:
     x, axis, keepdims = case
     expected = oracle.logsumexp(x.values, axis, keepdims)
-    if not x.values.size:
-        return
     bound = running_softmax(x.values, axis)[2].bound.reshape(expected.shape)
     assert_close(call(backend, "logsumexp", x, axis, keepdims), expected, bound, x.dtype)
 
