@@ -98,8 +98,8 @@ def dtypes_promote(backend: Backend, method: str) -> None:
     kinds: tuple[type, ...] = (np.bool_, np.int8, np.uint8, np.int32, np.int64, *FLOATS)
     function = getattr(np, method)
     for first, second in itertools.product(kinds, kinds):
-        a: np.ndarray = np.array([1, 0, 1], first)
-        b: np.ndarray = np.array([[1], [1]], second)
+        a: np.ndarray = np.array([5, 0, 1], first)
+        b: np.ndarray = np.array([[2], [1 if method == "divide" else 0]], second)
         if method == "subtract" and first == second == np.bool_:
             continue  # NumPy refuses to subtract booleans
         assert_same(call(backend, method, a, b), function(a, b), signed_zero=False)
@@ -108,13 +108,15 @@ def dtypes_promote(backend: Backend, method: str) -> None:
 @covers(*ROUNDED_BINARY, "pow", "maximum", "minimum")
 @each("dtype", FLOATS)
 def python_scalar_does_not_widen(backend: Backend, method: str, dtype: type) -> None:
-    x = fill((3, 4), dtype, "integers", 3)
-    for scalar in (2, 0.5):
-        expected = getattr(np, method)(np.abs(x), scalar)
+    x = np.abs(fill((16, 17), dtype, "normal", 3))
+    for scalar in (2, 3, 0.5, 0.1):
+        expected = getattr(np, method)(x, scalar)
         assert expected.dtype == dtype
-        assert_close(
-            call(backend, method, np.abs(x), scalar), expected, ulps("pow", expected, dtype), dtype
-        )
+        actual = call(backend, method, x, scalar)
+        if method == "pow":
+            assert_close(actual, expected, ulps("pow", expected, dtype), dtype)
+        else:
+            assert_same(actual, expected, signed_zero=method in ROUNDED_BINARY)
 
 
 @covers("pow")
@@ -134,6 +136,16 @@ def where_selects_bit_for_bit(backend: Backend, case: tuple[Laid, Laid, Laid]) -
     for index in np.ndindex(shape):
         expected[index] = p[index] if c[index] else q[index]
     assert_same(call(backend, "where", condition, a, b), expected)
+
+
+@covers("where")
+def where_takes_nothing_from_the_other_side(backend: Backend) -> None:
+    """What is not chosen may be NaN or infinite; the sign of a zero that is chosen stays."""
+    for dtype in FLOATS:
+        x = special_values(dtype)
+        chosen = np.arange(x.size) % 2 == 0
+        expected = np.array([a if c else b for c, a, b in zip(chosen, x, x[::-1], strict=True)])
+        assert_same(call(backend, "where", chosen, x, Laid(x[::-1].copy(), "reversed")), expected)
 
 
 @covers("where")
@@ -182,6 +194,16 @@ def relu_grad_is_zero_where_y_is_zero(backend: Backend, data: st.DataObject) -> 
         if y.values[index] == 0:
             expected[index] = 0
     assert_same(call(backend, "relu_grad", grad, y), expected, signed_zero=False)
+
+
+@covers("relu_grad")
+def relu_grad_passes_where_y_is_nan(backend: Backend) -> None:
+    """NaN spreads: in y the gradient goes on, and in the gradient it stays."""
+    for dtype in FLOATS:
+        y = np.array([np.nan, np.nan, 0, 1, 0, np.inf, 1], dtype)
+        grad = np.array([2, np.nan, np.nan, np.nan, -np.inf, 3, np.inf], dtype)
+        expected = np.array([2, np.nan, 0, np.nan, 0, 3, np.inf], dtype)
+        assert_same(call(backend, "relu_grad", grad, y), expected, signed_zero=False)
 
 
 @covers("relu_grad")
