@@ -101,7 +101,7 @@ def _patches(case: Convolution) -> np.ndarray:
 @covers(*METHODS)
 @each("numbers", LAYERS)
 def layers_as_networks_have_them(backend: Backend, method: str, numbers: tuple[int, ...]) -> None:
-    """The gradients are checked through <grad, conv(x, w)> = <input_grad, x> = <weight_grad, w>."""
+    """Products of windows and weights in one einsum stand in for the loops; to the bit."""
     for dtype in FLOATS:
         case = layer(numbers, dtype)
         o, depth, kh, kw = case.weight.shape

@@ -121,6 +121,17 @@ def dropout_is_exact(backend: Backend, x: Laid, p: float, seed: int, counter: in
 
 
 @covers("dropout")
+def the_threshold_of_dropout_is_rounded_up_and_kept(backend: Backend) -> None:
+    """Word w is kept with p = w / 2^32 and dropped with the next p: ceil, and not less than."""
+    word = int(oracle.philox(5, 9, 3)[2])
+    x = np.ones(3, np.float32)
+    for p, kept in ((word * 2.0**-32, True), ((word + 0.5) * 2.0**-32, False)):
+        mask = oracle.dropout(x, p, 5, 9)[1]
+        assert mask[2] == kept
+        assert_same(call(backend, "dropout", x, p, 5, 9)[1], mask)
+
+
+@covers("dropout")
 def dropout_of_many_elements(backend: Backend, reference: Backend) -> None:
     for dtype in FLOATS:
         x = call(reference, "normal", 1, 0, (331, 307), np.dtype(dtype))
