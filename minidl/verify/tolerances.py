@@ -238,6 +238,23 @@ def rounded_bound(magnitude: float, dtype: np.dtype | type) -> float:
     return gamma(1, dtype) * magnitude
 
 
+def quantization_bound(x: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Half a step of the grid; the quotient, the scale and the product round once each."""
+    magnitude = np.abs(x).astype(np.float64) + steps
+    bound: np.ndarray = steps / 2 + gamma(3, x.dtype) * magnitude
+    return bound
+
+
+def sampling_bound(image: np.ndarray, dtype: np.dtype | type) -> float:
+    """The bound of an image (..., H, W) sampled between its pixels.
+
+    A coordinate is rounded three times at the size of the longer side, and a pixel changes by up to
+    twice the largest value when a coordinate moves by 1; then come four products and their sum.
+    """
+    largest, side = float(np.abs(image).max(initial=0)), float(max(image.shape[-2:]))
+    return largest * (2 * 2 * gamma(3, dtype) * side + gamma(8, dtype))
+
+
 def normal_quantile(probability: float) -> float:
     """How many standard deviations a normal variable exceeds, on either side, with probability."""
     return NormalDist().inv_cdf(1 - probability / 2)

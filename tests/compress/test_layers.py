@@ -16,7 +16,12 @@ from minidl.errors import ArgumentError, BackendMismatch, DTypeError, GraphError
 from minidl.verify import oracle
 from minidl.verify.running import Approx
 from minidl.verify.strategies import convolutions, fill, seeds
-from minidl.verify.tolerances import assert_close, assert_same
+from minidl.verify.tolerances import (
+    assert_close,
+    assert_same,
+    composed_bound,
+    quantization_bound,
+)
 
 schemes = st.sampled_from((SYMMETRIC, AFFINE, AFFINE_INT8))
 
@@ -134,8 +139,8 @@ def test_padding_counts_as_zero_and_not_as_code_zero(backend):
     float_layer = conv(backend, np.ones((1, 1, 3, 3)), None, (1, 1), (1, 1), (1, 1), 1)
     layer = QuantConv2d(float_layer, True, AFFINE, (-1.0, 2.0))
     corner = layer(on(backend, np.full((1, 1, 4, 4), 2.0))).numpy()[0, 0, 0, 0]
-    want = Approx(4.0 * 2, np.float32) * 1.0
-    assert_close(corner, want.value, want.bound * 8)
+    want = np.float64(4 * 2)  # four taps inside
+    assert_close(corner, want, composed_bound(np.float32, want))
 
 
 def test_pruned_weights_stay_exactly_zero(backend):
@@ -151,8 +156,9 @@ def test_qweight_is_the_weight_on_its_grid(backend):
     float_layer = nn.Linear(8, 6, backend=backend)
     q = QuantLinear(float_layer, True, AFFINE).qweight
     steps = q.scale.numpy()[:, None]
-    bound = steps / 2 + (Approx(np.abs(float_layer.weight.numpy()), np.float32) * 1.0).bound
-    assert_close(q.dequantize().numpy(), float_layer.weight.numpy().astype(np.float64), bound)
+    weight = float_layer.weight.numpy()
+    bound = quantization_bound(weight, steps.astype(np.float64))
+    assert_close(q.dequantize().numpy(), weight.astype(np.float64), bound)
 
 
 def test_moving_and_loading_refresh_what_was_prepared(backend, reference):

@@ -11,7 +11,7 @@ import minidl
 from minidl.compress import MinMax, QTensor, quantize, sqnr
 from minidl.errors import ArgumentError, DTypeError, NonFiniteError, ShapeError
 from minidl.verify.strategies import arrays, shapes
-from minidl.verify.tolerances import assert_close, assert_same, gamma
+from minidl.verify.tolerances import assert_close, assert_same, quantization_bound
 
 SCHEMES = (("symmetric", None), ("affine", None), ("affine", "int8"))
 schemes = st.sampled_from(SCHEMES)
@@ -50,8 +50,8 @@ def test_error_is_at_most_half_a_step(backend, case):
     x = case[0]
     q = encoded(backend, *case)
     steps = np.broadcast_to(backend.to_numpy(q.along(q.scale)), x.shape).astype(np.float64)
-    allowed = steps / 2 + gamma(3, x.dtype) * (np.abs(x) + steps)
-    assert_close(q.dequantize().numpy(), x.astype(np.float64), allowed, x.dtype)
+    bound = quantization_bound(x, steps)
+    assert_close(q.dequantize().numpy(), x.astype(np.float64), bound, x.dtype)
 
 
 @given(case=quantizations())

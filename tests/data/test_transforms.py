@@ -13,7 +13,7 @@ import pytest
 from minidl import Generator
 from minidl.data import transforms as t
 from minidl.errors import ArgumentError, DTypeError, ShapeError
-from minidl.verify.tolerances import FALSE_ALARM, assert_close, assert_same, gamma
+from minidl.verify.tolerances import FALSE_ALARM, assert_close, assert_same, sampling_bound
 
 RANDOM: list[Callable[[], Any]] = [
     lambda: t.RandomShift(2),
@@ -110,7 +110,7 @@ def test_rotation_agrees_with_loops() -> None:
     angles = (2 * Generator(4).uniform((5,), np.dtype("float64")) - 1) * math.radians(degrees)
     expected = np.stack([turned(i, a) for i, a in zip(x, angles, strict=True)])
     y = t.RandomRotation(degrees)(x, Generator(4))
-    assert_close(y, expected, gamma(20, np.float32) * 200, np.float32)
+    assert_close(y, expected, sampling_bound(x, np.float32), np.float32)
     rounded = t.RandomRotation(degrees)(x.astype(np.uint8), Generator(4))
     assert_same(rounded, np.rint(y).astype(np.uint8))
 

@@ -11,7 +11,7 @@ import pytest
 import minidl
 from minidl import optim
 from minidl.errors import ArgumentError, CheckpointError, DTypeError
-from minidl.verify.tolerances import REGROUPING, assert_close, unit_roundoff
+from minidl.verify.tolerances import assert_close, composed_bound
 from tests.optim.steps import parameter
 
 
@@ -31,8 +31,8 @@ def rates(schedule: optim.Scheduler, steps: int, group: int = 0) -> list[float]:
 
 
 def same(actual: list[float], expected: list[float], largest: float = 1.0) -> None:
-    """A few roundings of the largest rate, and as many again for another order of the terms."""
-    bound = 8 * REGROUPING * unit_roundoff(np.float64) * largest
+    """But for the roundings of a formula that starts from the largest rate."""
+    bound = composed_bound(np.float64, np.float64(largest))
     assert_close(np.array(actual), np.array(expected), bound)
 
 

@@ -14,7 +14,7 @@ import minidl
 from backends import Backend
 from minidl.errors import ArgumentError, DTypeError, ShapeError
 from minidl.training import Mean, accuracy, confusion_matrix, f1_score, top_k_accuracy
-from minidl.verify.tolerances import assert_close, gamma
+from minidl.verify.tolerances import assert_close, composed_bound, gamma
 
 pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=30)
 
@@ -30,7 +30,7 @@ def test_confusion_and_f1_agree_with_scikit_learn(labels: list[tuple[int, int]])
         for average in ("macro", "micro"):
             expected = sklearn.f1_score(true, predicted, average=average)
             found = np.array(f1_score(predicted, true, average))
-            assert_close(found, expected, gamma(10, np.float64))
+            assert_close(found, expected, composed_bound(np.float64))
 
 
 @given(labels=st.lists(st.integers(0, 5), min_size=1, max_size=20), k=st.integers(1, 6))

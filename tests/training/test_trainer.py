@@ -28,7 +28,13 @@ from minidl.training import (
     Trainer,
     load_model,
 )
-from minidl.verify.tolerances import LOSS_CURVE, assert_close, assert_same, gamma
+from minidl.verify.tolerances import (
+    LOSS_CURVE,
+    assert_close,
+    assert_same,
+    composed_bound,
+    sum_bound,
+)
 
 from . import runs
 
@@ -93,9 +99,9 @@ def test_evaluation_weights_batches_and_leaves_the_model_alone() -> None:
     assert output.shape == (300, 2)
     assert_same(trainer.predict((x, y)).numpy(), output.numpy())
     share = np.mean(output.numpy().argmax(1) == y)
-    assert_close(np.array(found["accuracy"]), share, gamma(4, np.float64))
+    assert_close(np.array(found["accuracy"]), share, composed_bound(np.float64))
     loss = ops.cross_entropy(output, minidl.tensor(y)).item()
-    assert_close(np.array(found["loss"]), loss, gamma(600, np.float32) * loss)
+    assert_close(np.array(found["loss"]), loss, sum_bound(loss, 2 * len(x), np.float32))
     assert [m.training for m in trainer.model.modules()] == [True] * 4 + [False] + [True] * 4
     assert generators == [minidl.default_generator.state, trainer.model[6].generator.state]
     for name, value in runs.state(trainer).items():
@@ -151,7 +157,7 @@ def test_scheduler_and_clipping() -> None:
     before = np.concatenate([p.numpy().ravel() for p in trainer.model.parameters()])
     trainer.fit(points(), 1, progress=False)
     after = np.concatenate([p.numpy().ravel() for p in trainer.model.parameters()])
-    assert_close(np.linalg.norm(after - before), 1e-3, gamma(1000, np.float32))
+    assert_close(np.linalg.norm(after - before), 1e-3, composed_bound(np.float32, before))
 
 
 # -- errors ---------------------------------------------------------------------------------------

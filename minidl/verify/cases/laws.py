@@ -21,7 +21,7 @@ from ...training import checkpoint
 from ..conformance import drawn, law
 from ..stateful import live
 from ..strategies import FLOATS, arrays, fill, float_dtypes, seeds, shapes
-from ..tolerances import assert_close, assert_same, gamma
+from ..tolerances import assert_close, assert_same, quantization_bound
 
 SCHEMES = (("symmetric", None), ("affine", None), ("affine", "int8"))
 KINDS = ("integers", "normal", "offset", "constant", "wide")
@@ -61,11 +61,11 @@ def quantized_twice(backend: Backend, case: tuple[Any, ...]) -> None:
 @law("a quantized number is off by half a step at most")
 @drawn(case=quantizations())
 def quantization_error(backend: Backend, case: tuple[Any, ...]) -> None:
-    """The grid covers all of x. The quotient, the scale and the product round once each."""
+    """The grid covers all of x."""
     x, q = case[0], encoded(backend, case)
     steps = np.broadcast_to(backend.to_numpy(q.along(q.scale)), x.shape).astype(np.float64)
-    allowed = steps / 2 + gamma(3, x.dtype) * (np.abs(x) + steps)
-    assert_close(q.dequantize().numpy(), x.astype(np.float64), allowed, x.dtype)
+    bound = quantization_bound(x, steps)
+    assert_close(q.dequantize().numpy(), x.astype(np.float64), bound, x.dtype)
 
 
 def network(backend: Backend, kind: str = "integers", seed: int = 0) -> nn.Sequential:
