@@ -1,0 +1,60 @@
+"""The conformance kit finds planted mistakes, and says how to see each one again."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+import backends
+from backends import BackendUnavailable
+from minidl.verify import verify
+
+from .conftest import STAND_IN, start
+from .faults import FAULTS
+
+if importlib.util.find_spec("numba"):
+    from . import faults_numba  # noqa: F401  (adds to FAULTS)
+from . import faults_standin  # noqa: F401
+
+
+def started(fault):
+    try:
+        return fault()
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
+def test_fault_is_found(fault):
+    faulty = started(fault)
+    report = verify(faulty, "quick", only=fault.methods)
+    assert not report.passed
+    programs = [text for text in report.failures if "import" in text]
+    assert programs, report.failures
+    backends.register(fault.name, lambda: faulty)
+    if fault.races:  # which shows when two threads happen to meet
+        assert any(fails(program) for _ in range(20) for program in programs)
+        return
+    for program in programs:
+        assert fails(program), program
+
+
+def fails(program: str) -> bool:
+    try:
+        exec(program, {})
+    except Exception:  # whatever the mistake leads to
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba", STAND_IN])
+def test_nothing_is_found_without_a_fault(name):
+    """The same cases, so that no fault is found for a reason that has nothing to do with it."""
+    try:
+        backend = start(name)
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+    methods = dict.fromkeys(method for fault in FAULTS for method in fault.methods)
+    report = verify(backend, "quick", only=methods)
+    assert report.passed, "\n\n".join(report.failures)
