@@ -211,6 +211,17 @@ def test_a_file_that_was_changed_is_refused(tmp_path, reference, change, message
         load(cnn(reference), path)
 
 
+def test_codes_without_a_scale_are_refused(tmp_path, reference):
+    path = tmp_path / "q.safetensors"
+    save_tensors({"q": quantize(minidl.ones(3, backend=reference))}, path)
+    altered(path, tensors=lambda t: without(t, "q_scale"))
+    with pytest.raises(CheckpointError, match="'q_scale' is missing, without which q means"):
+        load_tensors(path)
+    altered(path, notes=lambda n: {**n, "r": "qtensor=affine"})
+    with pytest.raises(CheckpointError, match=f"{path}.* is missing"):
+        load_tensors(path)
+
+
 def test_what_is_no_model_or_tensor_is_refused(tmp_path):
     path = tmp_path / "a"
     for call in (

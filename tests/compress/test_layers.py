@@ -134,6 +134,22 @@ def test_linear_takes_any_leading_axes(backend, shape, how):
         assert_same(y.numpy().reshape(-1, 5), layer(x.reshape(-1, 3)).numpy())
 
 
+@pytest.mark.parametrize("shape", [(3,), (4, 3), (2, 4, 3)])
+def test_the_kernel_gets_rows(backend, shape):
+    layer, seen = QuantLinear(nn.Linear(3, 5, backend=backend), True, AFFINE), []
+    with minidl.observe(lambda phase, f, inputs, y: seen.append((f.name, inputs[0].ndim))):
+        layer(minidl.ones(shape, backend=backend))
+    assert ("Int8Linear", 2) in seen
+
+
+def test_a_layer_says_how_it_was_quantized():
+    for per_channel, scheme, bounds, text in (
+        (True, AFFINE, (0.0, 1.0), "QuantLinear(2, 3, per_channel, affine static uint8)"),
+        (False, SYMMETRIC, None, "QuantLinear(2, 3, per_tensor, symmetric dynamic int8)"),
+    ):
+        assert repr(QuantLinear(nn.Linear(3, 2), per_channel, scheme, bounds)) == text
+
+
 def test_padding_counts_as_zero_and_not_as_code_zero(backend):
     """All inputs are 2, so code 0 would stand for -1: the border must not see it."""
     float_layer = conv(backend, np.ones((1, 1, 3, 3)), None, (1, 1), (1, 1), (1, 1), 1)
@@ -225,6 +241,7 @@ def test_wrong_inputs_are_refused(backend, reference):
 
 
 def test_a_sum_that_may_leave_int32_is_refused():
+    assert LONGEST_SUM * 255 * 127 < 2**31 <= (LONGEST_SUM + 1) * 255 * 127
     with pytest.raises(ArgumentError, match="may not fit 32 bits"):
         QuantLinear(nn.Linear(LONGEST_SUM + 1, 1), True, AFFINE)
     QuantLinear(nn.Linear(LONGEST_SUM, 1), True, AFFINE)

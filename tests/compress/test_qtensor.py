@@ -117,10 +117,19 @@ def test_ranges_without_width_are_no_trouble(backend, x):
     assert q.shape == x.shape
 
 
+def test_zeros_alone_have_a_scale_of_one(backend):
+    for scheme, zero in (("symmetric", 0), ("affine", 0)):
+        q = quantize(minidl.zeros(3, backend=backend), scheme)
+        assert (q.scale.item(), q.zero_point.item(), q.tolist()) == (1.0, zero, [zero] * 3)
+    assert quantize(minidl.zeros(1, backend=backend), "affine", "int8").tolist() == [-128]
+
+
 def test_repr_names_what_the_codes_mean():
     text = repr(quantize(minidl.tensor([[1.0], [2.0]]), axis=0))
     for part in ("QTensor([[127],", "dtype=int8", "scale=[0.0078", "zero_point=[0, 0]", "axis=0"):
         assert part in text
+    text = repr(quantize(minidl.tensor(np.diag([1.0, 2, 3, 4, 5]) * 127), axis=0))
+    assert "scale=[1., 2., ..., 4., 5.], zero_point=[0, 0, ..., 0, 0]" in text
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

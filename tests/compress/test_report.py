@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
 
 import minidl
 from minidl import nn
-from minidl.compress import Report, clone, layer_sqnr, prune, quantize_model, report, save, sqnr
-from minidl.compress.report import latency
+from minidl.compress import (
+    Report,
+    Stage,
+    clone,
+    layer_sqnr,
+    prune,
+    quantize_model,
+    report,
+    save,
+    sqnr,
+)
+from minidl.compress.report import accuracy, latency
 from minidl.errors import ArgumentError, DTypeError, ShapeError
 
 from .models import cnn, images, mlp, vectors
@@ -83,6 +95,7 @@ def test_a_reference_can_be_named(backend):
         report(stages, data, rounds=1, reference=r)["int8"].sqnr_db for r in (None, {"int8": "b"})
     )
     assert near["0"] > far["0"]
+    assert report({"int8": stages["int8"]}, data, rounds=1)["int8"].sqnr_db == {}
 
 
 def test_the_table_and_the_json_hold_every_stage(measured):
@@ -93,6 +106,20 @@ def test_the_table_and_the_json_hold_every_stage(measured):
     back = json.loads(json.dumps(found.to_dict(), allow_nan=False))["stages"]
     assert [s["name"] for s in back] == list(models)
     assert {"name", "accuracy", "bytes", "p50_ms", "p95_ms", "backend"} <= back[0].keys()
+
+
+def test_the_table_to_the_letter():
+    first = Stage("float32", "numpy", 0.987, 4000, 1000, 1000, 2048, 1.5, 2.25, 8)
+    second = Stage("int8", "numpy", 0.5, 1000, 1000, 250, 2048, 0.75, 1.0, 8, {"0": 31.26, "1": 40})
+    assert str(Report((first, second))).splitlines() == [
+        "stage    backend  accuracy  bytes  of first  non-zero  multiply-adds  p50 ms  p95 ms"
+        "  worst layer",
+        "-" * 97,
+        "float32  numpy      98.70%  4,000     1.000    100.0%          2,048   1.500   2.250"
+        "            -",
+        "int8     numpy      50.00%  1,000     0.250     25.0%          2,048   0.750   1.000"
+        "      31.3 dB",
+    ]
 
 
 def test_no_noise_at_all_is_null_in_json(backend):
@@ -106,6 +133,31 @@ def test_no_noise_at_all_is_null_in_json(backend):
     found = report({"float": layer, "int8": quantize_model(layer, [x])}, data, rounds=1)
     assert found["int8"].sqnr_db == {"": math.inf}
     assert found["int8"].to_dict()["sqnr_db"] == {"": None}
+
+
+def test_times_are_percentiles_in_milliseconds(backend, monkeypatch):
+    seconds = np.arange(101) / 1024
+    module = sys.modules["minidl.compress.report"]
+    monkeypatch.setattr(module, "latency", lambda calls, rounds: dict.fromkeys(calls, seconds))
+    data = [(vectors(backend), minidl.zeros(5, "int64", backend=backend))]
+    (stage,) = report(mlp(backend), data)
+    assert (stage.p50_ms, stage.p95_ms) == (50_000 / 1024, 95_000 / 1024)
+
+
+def test_accuracy_is_the_share_of_right_labels(backend):
+    model, x = mlp(backend), vectors(backend)
+    labels = model(x).argmax(1).numpy()
+    labels[1:3] = (labels[1:3] + 1) % 5
+    assert accuracy(model, [(x[:2], labels[:2]), (x[2:], labels[2:])]) == 3 / 5
+    assert accuracy(model, [(x[:1], labels[:1])]) == 1
+    assert accuracy(model, []) == 0
+
+
+def test_what_was_measured_is_not_edited(measured):
+    found = measured[0]
+    for thing, name in ((found, "stages"), (found["int8"], "accuracy")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(thing, name, 1)
 
 
 def test_modes_are_restored(backend):
@@ -123,6 +175,20 @@ def test_rounds_go_through_all_calls(backend):
     assert all(seconds.shape == (3,) and (seconds > 0).all() for seconds in found.values())
 
 
+def test_only_the_call_itself_is_timed(monkeypatch):
+    now = [0.0]
+
+    def clock():
+        now[0] += 1  # what reading the clock costs falls between calls, but for one reading
+        return now[0]
+
+    def call():
+        now[0] += 8
+
+    monkeypatch.setattr("time.perf_counter", clock)
+    assert latency({"a": call, "b": lambda: None}, rounds=2)["a"].tolist() == [9, 9]
+
+
 def test_nothing_to_measure_is_refused(backend):
     model, data = mlp(backend), [(vectors(backend), np.zeros(5))]
     for arguments in (({}, data), (model, [])):
@@ -138,7 +204,9 @@ def test_nothing_to_measure_is_refused(backend):
 
 def test_labels_that_do_not_belong_to_the_data_are_refused(backend):
     model, x = mlp(backend), vectors(backend)
-    with pytest.raises(ArgumentError, match=r"pairs \(x, y\), got x alone"):
-        report(model, [x], rounds=1)
-    with pytest.raises(ShapeError, match=r"5 outputs for labels of \(2,\)"):
-        report(model, [(x, np.zeros(2))], rounds=np.int64(1))
+    for batch in (x, (x,), [x]):
+        with pytest.raises(ArgumentError, match=r"pairs \(x, y\), got x alone"):
+            report(model, [batch], rounds=1)
+    for count in (2, 7):
+        with pytest.raises(ShapeError, match=rf"5 outputs for labels of \({count},\)"):
+            report(model, [(x, np.zeros(count))], rounds=np.int64(1))
