@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import platform
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from backends.numpy_backend import NumpyBackend
+from backends.numpy_backend.arrays import _processor
 from minidl.verify.tolerances import ULPS, assert_close, spacing, ulps
 
 BACKEND = NumpyBackend()
@@ -96,6 +100,7 @@ def _calls(x: np.ndarray) -> dict[str, tuple]:
     """Arguments that divide by zero, overflow and meet infinities, by method."""
     big = np.finfo(x.dtype).max * np.ones_like(x)
     scale, zero_point = np.zeros((), x.dtype), np.zeros((), np.int32)
+    convolution = ((1, 1), (0, 0), (1, 1), 1)
     image, kernel = np.stack([x, big]).reshape(1, 2, 1, -1), ((1, 3), (1, 2), (0, 1))
     return {
         **dict.fromkeys(UNARY, (x,)),
@@ -114,10 +119,20 @@ def _calls(x: np.ndarray) -> dict[str, tuple]:
         "linear": (image[0, :, 0], image[0, :, 0], None),
         "layer_norm": (image[0, :, 0], x, big, 0.0),
         "batch_norm": (image[:, :, 0], big[:2], x[:2], 0.0),
+        "conv2d": (image, image, None, *convolution),
+        "conv2d_input_grad": (image[:, :1, :, :1], image, image.shape, *convolution),
+        "conv2d_weight_grad": (image[:, :1, :, :1], image, image.shape, *convolution),
         "avg_pool2d": (image, *kernel, False),
         "max_pool2d": (image, *kernel),
         "cross_entropy": (image[0, :, 0], np.array([0, 1]), None, -100, 0.1),
         "dropout": (big, 0.5, 0, 0),
+        "dequantize": (np.array([127], np.int8), big[0], zero_point),
+        "getitem_grad": (big, np.zeros(len(big), int), x.shape),
+        "gather_grad": (big, 0, np.zeros(len(big), int), x.shape),
+        "index_add": (big, 0, np.zeros(len(big), int), big),
+        "embedding_grad": (image[0].reshape(-1, 1), np.zeros(image.size, int), 1),
+        "setitem": (np.zeros(x.shape, np.int8), slice(None), x),
+        "copyto": (np.zeros(x.shape, np.int8), x),
         "quantize": (x, scale, zero_point, -128, 127, np.dtype(np.int8)),
         "sgd_step": (big.copy(), x, x.copy(), -1e3, 2.0, 0.0, 1.0, True, False),
         "adam_step": (big.copy(), x, x.copy(), big, 1, 1.0, 0.9, 0.99, 0.0, 1.0, False),
@@ -134,6 +149,14 @@ def test_infinity_and_nan_are_values_and_not_warnings(name, dtype):
         assert np.geterr() == before
 
 
+@pytest.mark.parametrize("name", ["exp", "sigmoid", "softplus", "silu", "gelu", "softmax"])
+def test_what_vanishes_is_zero_and_not_a_warning(name):
+    x = np.array([-1000.0, -720.0, 0.0])
+    arguments = {"gelu": ("none",), "softmax": (0,)}.get(name, ())
+    with np.errstate(all="raise"):
+        assert getattr(BACKEND, name)(x, *arguments)[0] == 0
+
+
 def test_every_thread_is_quiet_even_where_warnings_are_errors():
     big = np.full(3, 3e38, np.float32)
 
@@ -145,6 +168,21 @@ def test_every_thread_is_quiet_even_where_warnings_are_errors():
         assert all(pool.map(overflow, range(64)))
     with np.errstate(over="raise"), pytest.raises(FloatingPointError):
         np.add(big, big)  # ours is not the caller's
+
+
+@pytest.mark.parametrize("kernel", [256, 257, 300])
+def test_a_window_may_have_more_than_256_elements(kernel):
+    """Where a byte no longer counts them."""
+    x = np.arange(600.0).reshape(1, 1, 1, 600)
+    y, index = BACKEND.max_pool2d(x, (1, kernel), (1, kernel), (0, 0))
+    assert index[0, 0, 0].tolist() == [(i + 1) * kernel - 1 for i in range(600 // kernel)]
+    assert np.array_equal(y, index)
+
+
+def test_variance_of_fewer_elements_than_its_correction_is_no_number():
+    """Not a negative one: the divisor stops at 0."""
+    assert np.isnan(BACKEND.var(np.array([3.0]), correction=2))
+    assert BACKEND.var(np.array([1.0, 3.0]), correction=4) == math.inf
 
 
 def test_asarray_copies_only_if_it_must_and_takes_numbers_only():
@@ -160,3 +198,20 @@ def test_describe_names_processor_library_and_blas():
     description = BACKEND.describe()
     assert description["numpy"] == np.__version__
     assert all(description[key] for key in ("device", "blas"))
+
+
+def test_describe_says_what_linux_calls_the_processor(monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda self: True)
+    text = "flags: fpu\nmodel name\t: A Processor 9 \nmodel name\t: Another\n"
+    monkeypatch.setattr(Path, "read_text", lambda self, errors: text)
+    assert _processor.__wrapped__() == "A Processor 9"
+    monkeypatch.setattr(Path, "read_text", lambda self, errors: "flags: fpu\n")
+    assert _processor.__wrapped__() == (platform.processor() or platform.machine())
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    assert _processor.__wrapped__() == (platform.processor() or platform.machine())
+
+
+def test_describe_names_the_blas_without_threadpoolctl(monkeypatch):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    assert BACKEND.describe()["blas"] == f"{blas['name']} {blas['version']}"

@@ -78,6 +78,10 @@ def test_what_a_numpy_user_passes_works(backend):
     x = minidl.tensor(np.arange(36, dtype=np.float32).reshape(1, 1, 6, 6), backend=backend)
     flat, two, half = x.reshape(np.array([6, 6])), np.int64(2), np.float64(0.5)
     for y, shape in (
+        (flat * half, (6, 6)),
+        (two - flat, (6, 6)),
+        (flat / np.ones((2, 1, 6), np.float32), (2, 6, 6)),
+        (np.ones((6, 1), np.float32) + flat, (6, 6)),
         (flat[range(2)], (2, 6)),
         (ops.split(flat, two)[0], (2, 6)),
         (ops.split(flat, np.array([2, 4]))[1], (4, 6)),
@@ -98,6 +102,19 @@ def test_what_a_numpy_user_passes_works(backend):
         (ops.cross_entropy(flat, minidl.arange(6, backend=backend), None, two), ()),
     ):
         assert (y.shape, y.dtype) == (shape, np.float32)
+
+
+def test_an_index_may_come_from_another_backend(backend, other):
+    x = minidl.arange(4, backend=backend)
+    picked = x[minidl.tensor([3, 1], backend=other)]
+    assert (picked.backend, picked.tolist()) == (backend, [3, 1])
+
+
+def test_integers_to_integer_powers_are_integers(backend):
+    i = minidl.tensor([0, 2, 3], backend=backend)
+    for y, expected in ((i**2, [0, 4, 9]), (i**i, [1, 4, 27]), (2**i, [1, 4, 8])):
+        assert (y.dtype, y.tolist()) == (np.int64, expected)
+    assert (i[:0] ** i[:0]).shape == (0,)
 
 
 def test_in_range(backend):
@@ -153,6 +170,13 @@ MISTAKES = {
     "integers": (lambda x, i: ops.softmax(i), "DTypeError", ["softmax", "int64", "astype"]),
     "list": (lambda x, i: x * [1, 2, 3], "DTypeError", ["Multiply", "list", "minidl.tensor"]),
     "array": (lambda x, i: ops.exp(np.ones(3)), "DTypeError", ["exp", "ndarray"]),
+    "too large": (lambda x, i: i.astype("int8") + 300, "ArgumentError", ["Add", "int8", "300"]),
+    "too small": (lambda x, i: -1 * i.astype("uint8"), "ArgumentError", ["Multiply", "-1"]),
+    "shape of an array": (lambda x, i: x - np.ones(2), "ShapeError", ["Subtract", "(2,)"]),
+    "no operand": (lambda x, i: ops.add(1, np.ones(2)), "DTypeError", ["Add", "int and ndarray"]),
+    "power": (lambda x, i: i**-1, "ArgumentError", ["pow", "astype"]),
+    "one power of many": (lambda x, i: i ** (i - 1), "ArgumentError", ["pow", "astype"]),
+    "sign of a mask": (lambda x, i: -(x > 0), "DTypeError", ["masks", "~x"]),
     "keepdims as axis": (lambda x, i: x.sum(True), "ShapeError", ["sum", "True"]),
     "correction": (lambda x, i: x.var(correction="a"), "ArgumentError", ["var", "correction"]),
     "slope": (lambda x, i: ops.leaky_relu(x, "a"), "ArgumentError", ["leaky_relu", "'a'"]),

@@ -58,6 +58,22 @@ def test_transposing_twice_restores_the_shape(backend):
     assert (y.shape, back.shape) == ((1, 3, 4, 3), (1, 2, 7, 8))
 
 
+@pytest.mark.parametrize("extra", [(1, 0), (0, 1), (1, 1)])
+def test_output_padding_may_reach_the_stride_on_one_axis(backend, extra):
+    """Dilation allows it; the elements that it adds are seen by no window of x."""
+    x, w = eighths(1, 1, 3, 2), eighths(1, 1, 2, 2, seed=1)
+    y = ops.conv_transpose2d(
+        *(minidl.tensor(a, backend=backend) for a in (x, w)), output_padding=extra, dilation=2
+    )
+    expected = oracle.conv2d_input_grad(x, w, (1, 1, 5, 4), (1, 1), (0, 0), (2, 2), 1)
+    assert_same(y.numpy(), np.pad(expected, [(0, 0), (0, 0), *((0, e) for e in extra)]))
+
+
+def test_transposing_may_leave_one_pixel(backend):
+    y = ops.conv_transpose2d(ones(backend, 1, 1, 1, 1), ones(backend, 1, 1, 3, 3), padding=1)
+    assert y.tolist() == [[[[1]]]]
+
+
 def test_output_size_counts_the_windows():
     for size, kernel, stride, padding, dilation in np.ndindex(7, 3, 3, 2, 2):
         numbers = size, kernel + 1, stride + 1, padding, dilation + 1

@@ -14,7 +14,7 @@ from minidl.errors import (
     IndexRangeError,
     ShapeError,
 )
-from minidl.verify.gradients import Case, check_definition
+from minidl.verify.gradients import Case, check_definition, spread
 from minidl.verify.operations.loss import CASES, CLASS_WEIGHTS, CLASSIFICATION, LABELS, LOGITS
 from minidl.verify.tolerances import assert_close, assert_same, composed_bound
 
@@ -98,6 +98,28 @@ def test_no_rows(backend):
         assert np.isnan(loss(x, t).item())
         assert loss(x, t, reduction="sum").item() == 0
         assert loss(x, t, reduction="none").shape == (0,)
+
+
+def test_kernels_get_labels_as_int64(backend):
+    """Of whatever integer dtype they were: one compiled form is enough."""
+    seen = []
+    x = minidl.tensor(LOGITS, backend=backend)
+    with minidl.observe(lambda phase, function, inputs, y: seen.append((function.name, inputs))):
+        for dtype in ("uint8", "int32", "int64"):
+            ops.cross_entropy(x, minidl.tensor(LABELS, dtype, backend=backend))
+    kernels = [inputs[1].dtype for name, inputs in seen if name == "CrossEntropy"]
+    assert kernels == [np.int64] * 3
+
+
+def test_sequences_are_images_of_one_row(backend):
+    """x (N, C, T) and target (N, T): the classes are not the last axis."""
+    x = minidl.tensor(spread(2, 3, 4), backend=backend)
+    target = minidl.tensor([[0, 2, 1, 1], [2, 2, 0, 1]], backend=backend)
+    for loss in (ops.cross_entropy, ops.nll_loss):
+        flat, image = (
+            loss(a, t, reduction="none") for a, t in ((x, target), (x[:, :, None], target[:, None]))
+        )
+        assert_same(flat.numpy(), image.numpy()[:, 0])
 
 
 def test_class_weights_are_constants(backend):

@@ -53,6 +53,9 @@ def test_bad_settings(backend, name):
         function(x, 3, 1, 2)
     with pytest.raises(ShapeError, match=rf"{name}: a kernel of \(5, 5\).*\(4, 4\)"):
         function(x, 5)
+    for kernel in ((5, 1), (1, 5)):
+        with pytest.raises(ShapeError, match=rf"{name}: a kernel of .*\(4, 4\)"):
+            function(x, kernel)
     with pytest.raises(ShapeError, match=rf"{name}: x must be \(N, C, H, W\), got \(1, 4, 4\)"):
         function(x[0], 2)
     with pytest.raises(DTypeError, match=f"{name}: x must be floating"):
