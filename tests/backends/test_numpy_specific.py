@@ -149,12 +149,20 @@ def test_infinity_and_nan_are_values_and_not_warnings(name, dtype):
         assert np.geterr() == before
 
 
-@pytest.mark.parametrize("name", ["exp", "sigmoid", "softplus", "silu", "gelu", "softmax"])
+VANISHING = np.array([-1000.0, -720.0, -50.0, 0.0])
+VANISH = {
+    **dict.fromkeys(("exp", "sigmoid", "softplus", "silu"), (VANISHING,)),
+    "silu_grad": (VANISHING, VANISHING),
+    "gelu": (VANISHING, "none"),
+    "gelu_grad": (VANISHING, VANISHING, "none"),
+    "softmax": (VANISHING, 0),
+}
+
+
+@pytest.mark.parametrize("name", VANISH)
 def test_what_vanishes_is_zero_and_not_a_warning(name):
-    x = np.array([-1000.0, -720.0, 0.0])
-    arguments = {"gelu": ("none",), "softmax": (0,)}.get(name, ())
     with np.errstate(all="raise"):
-        assert getattr(BACKEND, name)(x, *arguments)[0] == 0
+        assert getattr(BACKEND, name)(*VANISH[name])[0] == 0
 
 
 def test_every_thread_is_quiet_even_where_warnings_are_errors():

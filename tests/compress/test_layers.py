@@ -175,6 +175,8 @@ def test_qweight_is_the_weight_on_its_grid(backend):
     weight = float_layer.weight.numpy()
     bound = quantization_bound(weight, steps.astype(np.float64))
     assert_close(q.dequantize().numpy(), weight.astype(np.float64), bound)
+    whole = QuantLinear(float_layer, False, AFFINE).qweight
+    assert (q.axis, whole.axis, whole.scale.shape) == (0, None, ())
 
 
 def test_moving_and_loading_refresh_what_was_prepared(backend, reference):

@@ -24,6 +24,10 @@ def test_broadcast_is_numpys(drawn):
         assert check.broadcast("door", *drawn) == expected
 
 
+def test_no_shapes_broadcast_to_that_of_a_number():
+    assert check.broadcast("door") == ()
+
+
 def test_axes():
     assert check.axis("door", -1, 3) == 2
     assert check.axis("door", np.int64(1), 3) == 1

@@ -59,6 +59,19 @@ def test_linear_without_rows(backend):
         assert_same(grad.numpy(), np.zeros((2, 3), np.float32), signed_zero=False)
 
 
+@pytest.mark.parametrize("wanted", range(3))
+def test_what_is_frozen_costs_no_gradient_and_the_rest_gets_its_own(backend, wanted):
+    arrays = eighths(2, 3), eighths(4, 3, seed=1), eighths(4, seed=2)
+    whole, alone = (
+        [minidl.tensor(a, requires_grad=i in ids, backend=backend) for i, a in enumerate(arrays)]
+        for ids in (range(3), [wanted])
+    )
+    for inputs in (whole, alone):
+        ops.linear(*inputs).sum().backward()
+    assert_same(alone[wanted].grad.numpy(), whole[wanted].grad.numpy())
+    assert [x.grad is None for x in alone] == [i != wanted for i in range(3)]
+
+
 def test_linear_without_features(backend):
     """The empty sum is 0, so what is left is the bias."""
     bias = eighths(4)
