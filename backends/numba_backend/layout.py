@@ -6,11 +6,9 @@ Kernels here are given C-contiguous, writeable, aligned arrays only: one compila
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from ..interface import Array, DType, Shape
+from ..interface import Array, DType
 
 # NumPy keeps one object for each of its own dtypes, so that `is` will do, and is quicker than ==.
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -50,12 +48,3 @@ def flat(x: Array) -> Array:
 def optional(x: Array | None, dtype: DType) -> Array:
     """x as kernels take it; an empty array in place of None, so that there is one signature."""
     return np.empty(0, dtype) if x is None else plain(x)
-
-
-def around(shape: Shape, axis: int) -> tuple[int, int, int]:
-    """The number of elements before, along and after an axis.
-
-    >>> around((2, 3, 4, 5), 1)
-    (2, 3, 20)
-    """
-    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
