@@ -204,7 +204,7 @@ def reshape(x: Tensor, shape: Any) -> Tensor:
         known *= n if n != -1 else 1
     if wanted.count(-1) == 1 and min(wanted) == -1 and known > 0 and x.size % known == 0:
         wanted[wanted.index(-1)] = x.size // known
-    elif -1 in wanted or known != x.size or min(wanted, default=0) < 0:
+    elif known != x.size or min(wanted, default=0) < 0:
         raise ShapeError(
             f"reshape: {x.size} elements (shape {x.shape}) do not fill shape {tuple(wanted)}"
         )

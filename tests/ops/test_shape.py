@@ -106,11 +106,21 @@ def test_views_share_memory_on_a_cpu():
         assert not np.shares_memory(copied.numpy(), x.numpy())
 
 
+def test_what_shares_memory_shares_its_version(backend):
+    x = minidl.tensor(X, backend=backend)
+    for view in (x.reshape(-1), x[0], x[..., ::-1]):
+        assert view.version is x.version
+    for copied in (x[[0, 1]], x[x > -9], x[:, [0]], ops.pad(x, 0)):
+        assert copied.version is not x.version
+
+
 def test_bad_shapes(backend):
     x = minidl.tensor(X, backend=backend)
     for shape in ((5, 5), (-1, -1), (-1, 5), (-1, 0), (-24,), (-1, -2, -12), ()):
         with pytest.raises(ShapeError, match=r"reshape: 24 elements \(shape \(2, 3, 4\)\)"):
             ops.reshape(x, shape)
+    with pytest.raises(ShapeError, match=r"reshape: 1 elements .* shape \(-1, -1\)"):
+        ops.reshape(x[0, 0, :1], (-1, -1))
     for shape in ((2.0, 12), "24", (None, 24)):
         with pytest.raises(ArgumentError, match="reshape: a shape consists of integers"):
             ops.reshape(x, shape)
