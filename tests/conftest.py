@@ -1,8 +1,10 @@
 """The backends under test, Hypothesis profiles, and the line that says what hardware was missing.
 
-MINIDL_TEST_LEVEL       quick, default or full: how many examples each property gets
-MINIDL_TEST_BACKENDS    further backends to test, comma separated (a third party's, by entry point)
-MINIDL_REQUIRE_BACKENDS backends that must start: one that does not is a failure, not a skip
+MINIDL_TEST_LEVEL          quick, default or full: how many examples each property gets
+MINIDL_TEST_BACKENDS       further backends to test, comma separated (a third party's, by entry
+                           point)
+MINIDL_TEST_BACKENDS_ONLY  the backends to test, and no others
+MINIDL_REQUIRE_BACKENDS    backends that must start: one that does not is a failure, not a skip
 """
 
 from __future__ import annotations
@@ -25,6 +27,12 @@ from backends.numpy_backend import NumpyBackend
 from minidl.verify import conformance  # noqa: F401  (registers the levels)
 
 STAND_IN = "cupy-standin"
+collect_ignore = ["mutation.py", "without_jit.py"]  # no doctests; they import what few have
+
+if os.environ.get("NUMBA_DISABLE_JIT") == "1":
+    from tests import without_jit
+
+    without_jit.install()
 
 settings.load_profile(os.environ.get("MINIDL_TEST_LEVEL", "default"))
 
@@ -55,6 +63,9 @@ def _required() -> list[str]:
 
 def backend_names() -> list[str]:
     """What the suite is run on; real CuPy only where there is a GPU to run it on."""
+    only = _listed("MINIDL_TEST_BACKENDS_ONLY")
+    if only:
+        return only
     found = ["numpy", "numba", STAND_IN]
     if _has_gpu() or "cupy" in _required():
         found.append("cupy")

@@ -118,6 +118,53 @@ def test_both_sides_of_a_threshold_agree_with_numpy(numba_backend, reference):
         assert (numba_backend.max_pool2d(x, (3, 3), (2, 2), ONE)[1] == index).all()
 
 
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((5, 70, 60), (60, 65)),
+        ((5, 70, 60), (5, 60, 65)),
+        ((2, 3, 70, 60), (3, 60, 65)),
+        ((2, 1, 70, 60), (3, 60, 65)),
+        ((1, 80, 100), (3, 100, 80)),
+        ((80, 100), (3, 100, 80)),
+    ],
+)
+def test_large_stacks_of_matrices_agree_with_numpy(numba_backend, reference, a, b):
+    from backends.numba_backend import linear
+
+    x, y = whole(*a), whole(*b, seed=1)
+    assert x.size * y.shape[-1] >= linear.LARGE
+    same(numba_backend, reference, "matmul", x, y)
+    x, y = (np.ascontiguousarray(m.swapaxes(-1, -2)).swapaxes(-1, -2) for m in (x, y))
+    same(numba_backend, reference, "matmul", x, y)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_wide_images_are_averaged_as_numpy_does(numba_backend, reference, stride):
+    """Line by line, not window by window, with rows of the window in the padding."""
+    for padded in (False, True):
+        options = (3, 3), (1, stride), ONE, padded
+        same(numba_backend, reference, "avg_pool2d", whole(2, 3, 9, 150), *options)
+
+
+@pytest.mark.parametrize("p", [1 - 2**-32, 1 - 2**-33, 1.0])
+def test_dropout_of_all_but_everything(numba_backend, reference, p):
+    """1 / (1 - p) grows without bound; from where no word is kept, it is not needed."""
+    x = np.ones((3, 5))
+    for backend in (numba_backend, reference):
+        y, mask = backend.dropout(x, p, 5, 7)
+        assert (y.shape, mask.dtype) == (x.shape, bool)
+        assert not y.any()
+        assert not mask.any()
+
+
+def test_other_dtypes_are_left_to_numpy(numba_backend, reference):
+    for dtype in (np.float16, np.int32):
+        x = whole(4, 5).astype(dtype)
+        same(numba_backend, reference, "relu_grad", x, x)
+        same(numba_backend, reference, "add", x, x)
+
+
 def same(numba_backend, reference, name, *arguments):
     got, expected = (getattr(b, name)(*arguments) for b in (numba_backend, reference))
     assert got.dtype == expected.dtype
@@ -132,6 +179,7 @@ def test_either_operand_may_be_a_number(numba_backend, reference, name, size):
         same(numba_backend, reference, name, *operands)
 
 
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="nothing is compiled")
 def test_odd_layouts_give_the_same_and_compile_nothing(numba_backend):
     from backends.numba_backend import conv
 
@@ -174,8 +222,8 @@ def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A script in a process of its own, with this checkout to import from."""
     return subprocess.run(
         [sys.executable, "-c", "import numpy as np, backends\n" + script],
-        cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300,
-        check=False,
+        cwd=ROOT, env={**os.environ, "NUMBA_DISABLE_JIT": "0", **environment}, capture_output=True,
+        text=True, timeout=300, check=False,
     )  # fmt: skip
 
 
