@@ -104,7 +104,5 @@ def _product(a: Array, b: Array, bias: Array | None, shape: Shape) -> Array:
     y = empty(shape, a.dtype)
     stack = y.reshape(-1, *shape[-2:])
     tile = tile_size(stack.shape[0], stack.shape[1], stack.shape[2], y.itemsize)
-    products.sized(y.size * a.shape[-1], LARGE)(
-        *_operand(a), *_operand(b), optional(bias, y.dtype), stack, a.shape[-1], tile
-    )
+    products(*_operand(a), *_operand(b), optional(bias, y.dtype), stack, a.shape[-1], tile)
     return y

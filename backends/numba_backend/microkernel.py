@@ -292,17 +292,14 @@ def product(a: Array, a_at: int, a_row: int, a_step: int, b: Array, b_at: int, b
             if b_column != 1 or count < width:
                 pack(b, at, b_step, b_column, part, count, panel)
                 source, at, step = panel, 0, width
-            first = a_at + k * a_step
-            if count == width:
-                tile_rows(y, y_at + n, y_row, a, first, a_row, a_step, source, at, step,
-                          rows, part, add or k > 0)  # fmt: skip
-                continue
-            tile_rows(edge, 0, width, a, first, a_row, a_step, source, at, step, rows, part, False)
-            for m in range(rows):
-                line, piece = y[y_at + m * y_row + n :], edge[m * width : m * width + count]
-                if add or k > 0:
+            adding = add or k > 0
+            into, to, line, keep = y, y_at + n, y_row, adding
+            if count < width:
+                into, to, line, keep = edge, 0, width, False
+            tile_rows(into, to, line, a, a_at + k * a_step, a_row, a_step, source, at, step,
+                      rows, part, keep)  # fmt: skip
+            if count < width:
+                for m in range(rows):
                     for j in range(count):
-                        line[j] += piece[j]
-                else:
-                    for j in range(count):
-                        line[j] = piece[j]
+                        i = y_at + m * y_row + n + j
+                        y[i] = edge[m * width + j] + (y[i] if adding else 0)
