@@ -47,9 +47,8 @@ def _host_array(data: Any) -> np.ndarray:
     try:
         host = np.asarray(data)
     except (ValueError, TypeError) as error:
-        raise DTypeError(
-            f"tensor: cannot make an array of {type(data).__name__}: {error}"
-        ) from error
+        kind = type(data).__name__
+        raise DTypeError(f"tensor: cannot make an array of {kind}: {error}") from error
     if host.dtype.kind not in "fiub":
         raise DTypeError(f"tensor: needs numbers in rows of equal length, got {host.dtype}")
     return host
@@ -87,13 +86,9 @@ def from_numpy(array: np.ndarray, backend: Where = None) -> Tensor:
 
 
 def full(
-    shape: Any,
-    value: float,
-    dtype: Any = float32,
-    *,
-    requires_grad: bool = False,
+    shape: Any, value: float, dtype: Any = float32, *, requires_grad: bool = False,
     backend: Where = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """A tensor with every element equal to value; float32 unless dtype says otherwise, also for an
     integer value (NumPy and PyTorch go by the value). Raises: ArgumentError, DTypeError.
 
@@ -149,13 +144,9 @@ def ones_like(x: Tensor) -> Tensor:
 
 
 def arange(
-    start: float,
-    stop: float | None = None,
-    step: float = 1,
-    dtype: Any = None,
-    *,
+    start: float, stop: float | None = None, step: float = 1, dtype: Any = None, *,
     backend: Where = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """start, start + step, ... up to but not including stop; from 0 if only one number is given.
 
     Raises: ArgumentError for a step of 0, too many numbers, and what is no finite number.

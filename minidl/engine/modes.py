@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator, contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import backends
@@ -37,12 +36,7 @@ class _SetRecording(ContextDecorator):
         recording.before.append(recording.enabled)
         recording.enabled = self.value
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         recording.enabled = recording.before.pop()
 
 
@@ -126,12 +120,7 @@ class use_backend:  # noqa: N801  (used as a verb)
     def __enter__(self) -> Backend:
         return get_backend()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         _Default.backend = self._before
 
 

@@ -168,11 +168,9 @@ class Tensor:
 
     # -- differentiation ------------------------------------------------------------------------
     def backward(
-        self,
-        grad: Tensor | None = None,
-        retain_graph: bool | None = None,
+        self, grad: Tensor | None = None, retain_graph: bool | None = None,
         create_graph: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Add the gradient of this tensor with respect to every leaf that requires it to the leaf's
         `.grad`.
 

@@ -48,11 +48,9 @@ class BCEWithLogitsLoss(_Loss):
     """Binary cross entropy of sigmoid(x); see `ops.binary_cross_entropy_with_logits`."""
 
     def __init__(
-        self,
-        weight: Tensor | None = None,
-        reduction: str = "mean",
+        self, weight: Tensor | None = None, reduction: str = "mean",
         pos_weight: Tensor | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(reduction)
         self.weight: Tensor | None
         self.pos_weight: Tensor | None

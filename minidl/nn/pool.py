@@ -67,7 +67,12 @@ class AdaptiveAvgPool2d(Module):
 
 
 class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
-    """Largest element of such windows; see `ops.adaptive_max_pool2d`."""
+    """Largest element of such windows; see `ops.adaptive_max_pool2d`.
+
+    >>> import minidl
+    >>> AdaptiveMaxPool2d(1)(minidl.ones((1, 3, 8, 8))).shape
+    (1, 3, 1, 1)
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.adaptive_max_pool2d(x, self.output_size)

@@ -56,11 +56,7 @@ def held(operation: str, a: Any, b: Any) -> None:
 def tensors(operation: str, **named: Any) -> None:
     """Each named argument must be a Tensor. Raises: DTypeError."""
     for name, x in named.items():
-        if not isinstance(x, Tensor):
-            raise DTypeError(
-                f"{operation}: {name} must be a Tensor, got {type(x).__name__}; "
-                "wrap it: minidl.tensor(x)"
-            )
+        instance(operation, name, x, Tensor, "; wrap it: minidl.tensor(x)")
 
 
 def floating(operation: str, **named: Any) -> None:

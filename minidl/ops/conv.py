@@ -45,12 +45,10 @@ class Conv2d(Function):
         return self.backend.conv2d(x, weight, bias, *self.geometry)
 
     def backward(self, grad: Any) -> Any:
-        lib, x, weight = self.backend, self.x, self.weight
+        lib, x, weight, how = self.backend, self.x, self.weight, self.geometry
         return (
-            lib.conv2d_input_grad(grad, weight, x.shape, *self.geometry) if self.needs[0] else None,
-            lib.conv2d_weight_grad(grad, x, weight.shape, *self.geometry)
-            if self.needs[1]
-            else None,
+            lib.conv2d_input_grad(grad, weight, x.shape, *how) if self.needs[0] else None,
+            lib.conv2d_weight_grad(grad, x, weight.shape, *how) if self.needs[1] else None,
             lib.sum(grad, (0, 2, 3)) if self.needs[2] else None,
         )
 
@@ -66,12 +64,10 @@ class Conv2dInputGrad(Function):
         return self.backend.conv2d_input_grad(grad, weight, self.shape, *self.geometry)
 
     def backward(self, outer: Any) -> Any:
-        lib, weight = self.backend, self.weight
+        lib, weight, how = self.backend, self.weight, self.geometry
         return (
-            lib.conv2d(outer, weight, None, *self.geometry) if self.needs[0] else None,
-            lib.conv2d_weight_grad(self.grad, outer, weight.shape, *self.geometry)
-            if self.needs[1]
-            else None,
+            lib.conv2d(outer, weight, None, *how) if self.needs[0] else None,
+            lib.conv2d_weight_grad(self.grad, outer, weight.shape, *how) if self.needs[1] else None,
         )
 
 
@@ -86,12 +82,10 @@ class Conv2dWeightGrad(Function):
         return self.backend.conv2d_weight_grad(grad, x, self.shape, *self.geometry)
 
     def backward(self, outer: Any) -> Any:
-        lib, x = self.backend, self.x
+        lib, x, how = self.backend, self.x, self.geometry
         return (
-            lib.conv2d(x, outer, None, *self.geometry) if self.needs[0] else None,
-            lib.conv2d_input_grad(self.grad, outer, x.shape, *self.geometry)
-            if self.needs[1]
-            else None,
+            lib.conv2d(x, outer, None, *how) if self.needs[0] else None,
+            lib.conv2d_input_grad(self.grad, outer, x.shape, *how) if self.needs[1] else None,
         )
 
 
@@ -131,12 +125,8 @@ def conv2d(
     """
     check.floating("conv2d", x=x, weight=weight)
     geometry = _geometry("conv2d", stride, padding, dilation, groups)
-    if (
-        x.ndim != 4
-        or weight.ndim != 4
-        or x.shape[1] != weight.shape[1] * groups
-        or weight.shape[0] % groups
-    ):
+    four = x.ndim == weight.ndim == 4
+    if not four or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
         raise ShapeError(
             f"conv2d: x {x.shape} must be (N, C, H, W) and weight {weight.shape} "
             f"(O, C / groups, kh, kw) with groups = {groups} dividing C and O"
@@ -212,14 +202,9 @@ def conv_transpose2d(
 
 
 def conv2d_input_grad(
-    grad: Tensor,
-    weight: Tensor,
-    shape: tuple[int, ...],
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-) -> Tensor:
+    grad: Tensor, weight: Tensor, shape: tuple[int, ...], stride: Pair, padding: Pair,
+    dilation: Pair, groups: int,
+) -> Tensor:  # fmt: skip
     """Gradient of conv2d with respect to an input of the given shape.
 
     >>> from minidl import ones
@@ -231,14 +216,9 @@ def conv2d_input_grad(
 
 
 def conv2d_weight_grad(
-    grad: Tensor,
-    x: Tensor,
-    shape: tuple[int, ...],
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-) -> Tensor:
+    grad: Tensor, x: Tensor, shape: tuple[int, ...], stride: Pair, padding: Pair,
+    dilation: Pair, groups: int,
+) -> Tensor:  # fmt: skip
     """Gradient of conv2d with respect to a weight of the given shape.
 
     >>> from minidl import ones

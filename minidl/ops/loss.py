@@ -164,12 +164,9 @@ def cross_entropy(
 
 
 def nll_loss(
-    x: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    x: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100,
     reduction: str = "mean",
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """-x[target] for log-probabilities x. Shapes and errors as in `cross_entropy`.
 
     >>> from minidl import tensor
@@ -205,11 +202,8 @@ def _classes(
     check.shape_is(operation, "weight", weight, (classes,))
     check.same_dtype(operation, x, weight=weight)
     labels = (target if target.dtype == int64 else target.astype(int64)).reshape(target.size)
-    rows = (
-        x
-        if x.ndim == 2
-        else reshape(transpose(x, (0, *range(2, x.ndim), 1)), (target.size, classes))
-    )
+    last = x if x.ndim == 2 else transpose(x, (0, *range(2, x.ndim), 1))
+    rows = x if last is x else reshape(last, (target.size, classes))
     some_ignored = 0 <= ignore_index < classes
     if labels.size:
         low, high = labels.backend.bounds(labels.data)

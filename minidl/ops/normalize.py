@@ -87,12 +87,8 @@ def layer_norm(
         )
     weight, bias = _affine("layer_norm", x, weight, bias, shape)
     size = weight.size
-    y = apply(
-        LayerNorm(eps),
-        reshape(x, (x.size // size, size)),
-        reshape(weight, (size,)),
-        reshape(bias, (size,)),
-    )
+    rows = reshape(x, (x.size // size, size))
+    y = apply(LayerNorm(eps), rows, reshape(weight, (size,)), reshape(bias, (size,)))
     return reshape(y, x.shape)
 
 
@@ -154,12 +150,9 @@ def _with_running(
 
 
 def group_norm(
-    x: Tensor,
-    num_groups: int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
+    x: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
     eps: float = 1e-5,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Bring each group of channels of each sample to mean 0 and variance 1, then scale and shift
     each channel.
 

@@ -130,13 +130,9 @@ def max_pool2d_grad(grad: Tensor, index: Tensor, shape: tuple[int, ...]) -> Tens
 
 
 def avg_pool2d(
-    x: Tensor,
-    kernel_size: Size,
-    stride: Size | None = None,
-    padding: Size = 0,
-    *,
+    x: Tensor, kernel_size: Size, stride: Size | None = None, padding: Size = 0, *,
     count_include_pad: bool = True,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Mean of each window; stride None means windows side by side. PyTorch's ceil_mode, which
     comes before count_include_pad, is not here.
 
@@ -152,13 +148,9 @@ def avg_pool2d(
 
 
 def avg_pool2d_grad(
-    grad: Tensor,
-    shape: tuple[int, ...],
-    kernel: Pair,
-    stride: Pair,
-    padding: Pair,
+    grad: Tensor, shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair,
     count_include_pad: bool,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Gradient of avg_pool2d with respect to an input of the given shape.
 
     >>> from minidl import ones
