@@ -19,6 +19,10 @@ def digits() -> ArrayDataset:
 
     Shapes: images (1797, 1, 8, 8) uint8, labels (1797,) int64.
     Raises: DataError if scikit-learn is not installed.
+
+    >>> train = digits()
+    >>> len(train), train[0][0].shape
+    (1797, (1, 8, 8))
     """
     try:
         from sklearn.datasets import load_digits

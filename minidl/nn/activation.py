@@ -8,14 +8,24 @@ from .module import Module
 
 
 class ReLU(Module):
-    """max(x, 0)."""
+    """max(x, 0).
+
+    >>> import minidl
+    >>> ReLU()(minidl.tensor([-1.0, 2.0]))
+    Tensor([0., 2.])
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.relu(x)
 
 
 class LeakyReLU(Module):
-    """x where x > 0, else negative_slope * x."""
+    """x where x > 0, else negative_slope * x.
+
+    >>> import minidl
+    >>> LeakyReLU(0.1)(minidl.tensor([-1.0, 2.0]))
+    Tensor([-0.1,  2. ])
+    """
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
@@ -26,7 +36,12 @@ class LeakyReLU(Module):
 
 
 class GELU(Module):
-    """x times the normal distribution function of x; see `ops.gelu`."""
+    """x times the normal distribution function of x; see `ops.gelu`.
+
+    >>> import minidl
+    >>> GELU()(minidl.tensor([0.0, 1.0]))
+    Tensor([0.    , 0.8413])
+    """
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
@@ -38,35 +53,60 @@ class GELU(Module):
 
 
 class SiLU(Module):
-    """x * sigmoid(x)."""
+    """x * sigmoid(x).
+
+    >>> import minidl
+    >>> SiLU()(minidl.tensor([0.0, 1.0]))
+    Tensor([0.    , 0.7311])
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.silu(x)
 
 
 class Sigmoid(Module):
-    """1 / (1 + e^-x)."""
+    """1 / (1 + e^-x).
+
+    >>> import minidl
+    >>> Sigmoid()(minidl.tensor([0.0]))
+    Tensor([0.5])
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.sigmoid(x)
 
 
 class Tanh(Module):
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent.
+
+    >>> import minidl
+    >>> Tanh()(minidl.tensor([0.0]))
+    Tensor([0.])
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.tanh(x)
 
 
 class Softplus(Module):
-    """log(1 + e^x)."""
+    """log(1 + e^x).
+
+    >>> import minidl
+    >>> Softplus()(minidl.tensor([0.0]))
+    Tensor([0.6931])
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.softplus(x)
 
 
 class Softmax(Module):
-    """exp(x) / sum(exp(x)) along an axis, the last one unless told otherwise (PyTorch's dim)."""
+    """exp(x) / sum(exp(x)) along an axis, the last one unless told otherwise (PyTorch's dim).
+
+    >>> import minidl
+    >>> Softmax(0)(minidl.tensor([0.0, 0.0]))
+    Tensor([0.5, 0.5])
+    """
 
     def __init__(self, axis: int = -1) -> None:
         super().__init__()
@@ -77,7 +117,12 @@ class Softmax(Module):
 
 
 class LogSoftmax(Softmax):
-    """The logarithm of `Softmax`."""
+    """The logarithm of `Softmax`.
+
+    >>> import minidl
+    >>> LogSoftmax(0)(minidl.tensor([0.0, 0.0]))
+    Tensor([-0.6931, -0.6931])
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.log_softmax(x, self.axis)

@@ -25,19 +25,34 @@ def _fill(x: Tensor, values: Any) -> Tensor:
 
 
 def constant_(x: Tensor, val: float) -> Tensor:
-    """Every element val."""
+    """Every element val.
+
+    >>> from minidl import zeros
+    >>> constant_(zeros(2), 3.0)
+    Tensor([3., 3.])
+    """
     check.tensors("init", x=x)
     with no_grad():
         return x.fill_(check.number("init", "val", val))
 
 
 def zeros_(x: Tensor) -> Tensor:
-    """Every element 0."""
+    """Every element 0.
+
+    >>> from minidl import ones
+    >>> zeros_(ones(2))
+    Tensor([0., 0.])
+    """
     return constant_(x, 0)
 
 
 def ones_(x: Tensor) -> Tensor:
-    """Every element 1."""
+    """Every element 1.
+
+    >>> from minidl import zeros
+    >>> ones_(zeros(2))
+    Tensor([1., 1.])
+    """
     return constant_(x, 1)
 
 
@@ -132,7 +147,12 @@ def kaiming_normal_(
     x: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> Tensor:  # fmt: skip
-    """Normal with variance gain^2 / fan; otherwise as `kaiming_uniform_`."""
+    """Normal with variance gain^2 / fan; otherwise as `kaiming_uniform_`.
+
+    >>> from minidl import Generator, zeros
+    >>> kaiming_normal_(zeros((3, 4)), generator=Generator(0)).shape
+    (3, 4)
+    """
     return normal_(x, 0, _kaiming_std(x, a, mode, nonlinearity), generator)
 
 
@@ -152,7 +172,12 @@ def xavier_uniform_(x: Tensor, gain: float = 1.0, generator: Generator | None = 
 
 
 def xavier_normal_(x: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Normal with variance gain^2 * 2 / (fan-in + fan-out); otherwise as `xavier_uniform_`."""
+    """Normal with variance gain^2 * 2 / (fan-in + fan-out); otherwise as `xavier_uniform_`.
+
+    >>> from minidl import Generator, zeros
+    >>> xavier_normal_(zeros((3, 4)), generator=Generator(0)).shape
+    (3, 4)
+    """
     std = check.number("init", "gain", gain) * math.sqrt(2 / sum(fans(x)))
     return normal_(x, 0, std, generator)
 

@@ -43,7 +43,12 @@ class Linear(Module):
 
 
 class Identity(Module):
-    """x itself: a place to put something else later; takes and ignores any arguments."""
+    """x itself: a place to put something else later; takes and ignores any arguments.
+
+    >>> import minidl
+    >>> Identity()(minidl.tensor([2.0]))
+    Tensor([2.])
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()

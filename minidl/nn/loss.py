@@ -20,21 +20,36 @@ class _Loss(Module):
 
 
 class MSELoss(_Loss):
-    """(x - target)^2; see `ops.mse_loss`."""
+    """(x - target)^2; see `ops.mse_loss`.
+
+    >>> import minidl
+    >>> MSELoss()(minidl.tensor([1.0, 2.0]), minidl.tensor([1.0, 4.0])).item()
+    2.0
+    """
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
         return ops.mse_loss(x, target, self.reduction)
 
 
 class L1Loss(MSELoss):
-    """|x - target|; see `ops.l1_loss`."""
+    """|x - target|; see `ops.l1_loss`.
+
+    >>> import minidl
+    >>> L1Loss()(minidl.tensor([1.0, 2.0]), minidl.tensor([1.0, 4.0])).item()
+    1.0
+    """
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
         return ops.l1_loss(x, target, self.reduction)
 
 
 class HuberLoss(_Loss):
-    """Quadratic up to delta, linear beyond; see `ops.huber_loss`."""
+    """Quadratic up to delta, linear beyond; see `ops.huber_loss`.
+
+    >>> import minidl
+    >>> HuberLoss()(minidl.tensor([0.5]), minidl.tensor([0.0])).item()
+    0.125
+    """
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
@@ -45,7 +60,12 @@ class HuberLoss(_Loss):
 
 
 class BCEWithLogitsLoss(_Loss):
-    """Binary cross entropy of sigmoid(x); see `ops.binary_cross_entropy_with_logits`."""
+    """Binary cross entropy of sigmoid(x); see `ops.binary_cross_entropy_with_logits`.
+
+    >>> import minidl
+    >>> BCEWithLogitsLoss(reduction="none")(minidl.zeros(1), minidl.ones(1))
+    Tensor([0.6931])
+    """
 
     def __init__(
         self, weight: Tensor | None = None, reduction: str = "mean",
@@ -90,7 +110,12 @@ class CrossEntropyLoss(_Loss):
 
 
 class NLLLoss(_Loss):
-    """-x[target] for log-probabilities x; see `ops.nll_loss`."""
+    """-x[target] for log-probabilities x; see `ops.nll_loss`.
+
+    >>> import minidl
+    >>> NLLLoss()(minidl.tensor([[-1.0, -2.0]]), minidl.tensor([1])).item()
+    2.0
+    """
 
     def __init__(
         self, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
@@ -105,7 +130,13 @@ class NLLLoss(_Loss):
 
 
 class KLDivLoss(_Loss):
-    """Kullback-Leibler divergence of log-probabilities x from target; see `ops.kl_div`."""
+    """Kullback-Leibler divergence of log-probabilities x from target; see `ops.kl_div`.
+
+    >>> import minidl
+    >>> p = minidl.tensor([[0.5, 0.5]])
+    >>> KLDivLoss("batchmean")(p.log(), p).item()
+    0.0
+    """
 
     reductions = (*REDUCTIONS, "batchmean")
 

@@ -109,7 +109,15 @@ class StepLR(Scheduler):
 
 
 class LambdaLR(Scheduler):
-    """base f(t), with one f for all parameter groups or one for each. Raises: ArgumentError."""
+    """base f(t), with one f for all parameter groups or one for each. Raises: ArgumentError.
+
+    >>> from minidl import nn, optim
+    >>> optimizer = optim.SGD(nn.Linear(2, 1).parameters(), lr=1.0)
+    >>> schedule = LambdaLR(optimizer, lambda step: 0.5**step)
+    >>> schedule.step()
+    >>> optimizer.param_groups[0]["lr"]
+    0.5
+    """
 
     def __init__(
         self,
@@ -136,6 +144,13 @@ class CosineAnnealingLR(Scheduler):
     """eta_min + (base - eta_min) (1 + cos(pi t / T_max)) / 2; beyond T_max it rises again.
 
     Source: Loshchilov & Hutter (2016), arXiv:1608.03983, equation 5. Raises: ArgumentError.
+
+    >>> from minidl import nn, optim
+    >>> optimizer = optim.SGD(nn.Linear(2, 1).parameters(), lr=1.0)
+    >>> schedule = CosineAnnealingLR(optimizer, 2)
+    >>> schedule.step()
+    >>> round(optimizer.param_groups[0]["lr"], 3)
+    0.5
     """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:  # noqa: N803

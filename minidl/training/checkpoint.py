@@ -89,7 +89,15 @@ def load(
 
 
 def save_model(model: Module, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write the parameters and buffers of a model. Raises: as `save`."""
+    """Write the parameters and buffers of a model. Raises: as `save`.
+
+    >>> import tempfile
+    >>> from minidl import nn
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(nn.Linear(2, 1), f"{folder}/w.safetensors")
+    ...     sorted(load(f"{folder}/w.safetensors")[0])
+    ['bias', 'weight']
+    """
     check.instance("save_model", "model", model, Module)
     save(path, model.state_dict(), metadata)
 
@@ -101,6 +109,15 @@ def load_model(model: Module, path: str | Path) -> dict[str, Any]:
     taken.
     Raises: CheckpointError as `load`, and if the weights are those of another model; nothing is
     loaded then.
+
+    >>> import tempfile
+    >>> from minidl import nn
+    >>> first, second = nn.Linear(2, 1), nn.Linear(2, 1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(first, f"{folder}/w.safetensors")
+    ...     metadata = load_model(second, f"{folder}/w.safetensors")
+    >>> second.weight.tolist() == first.weight.tolist()
+    True
     """
     check.instance("load_model", "model", model, Module)
     tensors, metadata = load(path, "numpy")
