@@ -237,6 +237,9 @@ def test_wrong_inputs_are_refused(backend, reference):
         images(on(backend, np.ones((1, 3, 4, 4))))
     with pytest.raises(ShapeError, match="kernel"):
         images(on(backend, np.ones((1, 2, 2, 2))))
+    wide = QuantConv2d(nn.Conv2d(2, 1, 3, dilation=2, backend=backend), True, AFFINE)
+    with pytest.raises(ShapeError, match="kernel"):
+        wide(on(backend, np.ones((1, 2, 4, 5))))
     if backend is not reference:
         with pytest.raises(BackendMismatch, match="QuantLinear"):
             layer(on(reference, np.ones((2, 3))))

@@ -153,6 +153,8 @@ def test_wrong_arguments_are_refused(backend):
     for other in (minidl.ones((4, 3), backend=backend), minidl.ones((), backend=backend)):
         with pytest.raises(ShapeError, match="like has 2 slices along axis 0"):
             quantize(other, like=quantize(x, axis=0))
+    with pytest.raises(ShapeError, match="like has 3 slices along axis 1"):
+        quantize(other, like=quantize(x, axis=1))
 
 
 def test_sqnr_needs_numbers_of_one_shape():

@@ -95,6 +95,8 @@ def test_a_reference_can_be_named(backend):
         report(stages, data, rounds=1, reference=r)["int8"].sqnr_db for r in (None, {"int8": "b"})
     )
     assert near["0"] > far["0"]
+    smaller = {"smaller": mlp(backend, sizes=(7, 8, 5)), **stages}  # of another shape: no reference
+    assert report(smaller, data, rounds=1)["int8"].sqnr_db == near
     assert report({"int8": stages["int8"]}, data, rounds=1)["int8"].sqnr_db == {}
 
 
