@@ -152,6 +152,7 @@ def test_infinity_and_nan_are_values_and_not_warnings(name, dtype):
 VANISHING = np.array([-1000.0, -740.7, -720.3, -50.0, 1e-200, 5e-324, 0.0])
 VANISH = {
     **dict.fromkeys(("exp", "sigmoid", "softplus", "silu"), (VANISHING,)),
+    "leaky_relu": (-VANISHING[::-1], 0.3),
     "erf": (VANISHING[::-1],),
     "silu_grad": (VANISHING, VANISHING),
     "gelu": (VANISHING, "none"),
