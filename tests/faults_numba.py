@@ -15,9 +15,7 @@ from .faults import found_by
 def add_rows(grad, index, weight):
     """Two threads may add to one row at the same time, and one of the two sums is lost."""
     for i in prange(index.size):
-        row, source = weight[index[i]], grad[i]
-        for d in range(row.size):
-            row[d] += source[d]
+        weight[index[i]] = weight[index[i]] + grad[i]
 
 
 @numba.njit(parallel=True)
@@ -34,15 +32,14 @@ def row_max(x, y):
 def column_sums(x, total):
     """Every thread adds its rows to the one total."""
     for n in prange(x.shape[0]):
-        for c in range(x.shape[1]):
-            total[c] += x[n, c]
+        total[:] = total + x[n]
 
 
 @found_by("embedding_grad", races=True)
 class EmbeddingGradRaces(NumbaBackend):
     def embedding_grad(self, grad, index, rows):
         weight = np.zeros((rows, grad.shape[-1]), grad.dtype)
-        flat = np.ascontiguousarray(grad).reshape(-1, grad.shape[-1])
+        flat = np.ascontiguousarray(grad).reshape(index.size, grad.shape[-1])
         add_rows(flat, np.ascontiguousarray(index).reshape(-1), weight)
         return weight
 

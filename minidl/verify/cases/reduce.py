@@ -112,7 +112,7 @@ def exact_sums_of_many_elements(backend: Backend, method: str, shape: Shape) -> 
 @covers("sum")
 def tall_columns_lose_nothing(backend: Backend) -> None:
     """Where threads share the rows, two that add to one total at a time would lose a term."""
-    x = fill((500_009, 3), np.float32, "integers", 4)
+    x = fill((2_000_003, 3), np.float32, "integers", 4)
     expected = x.sum(axis=0, dtype=np.float64).astype(np.float32)
     for _ in range(RACES):
         assert_same(call(backend, "sum", x, 0), expected, signed_zero=False)

@@ -239,19 +239,19 @@ SCATTERS = ("getitem_grad", "gather_grad", "index_add", "embedding_grad")
 @each("crowd", [1, 3, 1000])
 def scatters_of_many_elements_lose_nothing(backend: Backend, method: str, crowd: int) -> None:
     """Where threads share a target, an addition that is not atomic would go missing."""
-    n, shape = 120_011, (1000, 9)
+    n, shape = 400_009, (1000, 5)
     index = np.random.Generator(np.random.PCG64(crowd)).integers(0, crowd, n)
     for dtype in FLOATS:
-        grad = fill((n, 9), dtype, "integers", 3)
+        grad = fill((n, 5), dtype, "integers", 3)
         columns = [np.bincount(index, g, shape[0]) for g in grad.T]
         args: tuple[Any, ...] = {
             "getitem_grad": (grad, (index,), shape),
-            "gather_grad": (grad, 0, np.repeat(index[:, None], 9, axis=1), shape),
+            "gather_grad": (grad, 0, np.repeat(index[:, None], 5, axis=1), shape),
             "index_add": (np.zeros(shape, dtype), 0, index, grad),
             "embedding_grad": (grad, index, 1000),
         }[method]
         expected = np.stack(columns, axis=1).astype(dtype)
-        for _ in range(RACES if crowd > 1 else 1):
+        for _ in range(RACES if dtype == np.float32 else 1):
             assert_same(call(backend, method, *args), expected, signed_zero=False)
 
 
