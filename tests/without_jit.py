@@ -1,7 +1,7 @@
 """The Numba backend as plain Python, under NUMBA_DISABLE_JIT=1, so that coverage sees its kernels.
 
 Missing then are the threading layer and the intrinsics, which are LLVM code: the door to BLAS, here
-called from Python at the address that compiled code calls, and the copying of runs.
+called from Python at the address that compiled code calls, the copying of runs, the micro-kernel.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import llvmlite.binding
 import numpy as np
 from numba.core.registry import cpu_target
 
-from backends.numba_backend import blas, conv_loops, jit
+from backends.numba_backend import blas, conv_loops, jit, microkernel
 
 _CHAR, _SIZE, _POINTER = ctypes.c_char, ctypes.c_ssize_t, ctypes.c_void_p
 _MATRIX = (_POINTER, _SIZE)
@@ -39,6 +39,7 @@ def install() -> None:
 
     blas._xxgemm = call
     conv_loops.copy_run, conv_loops.add_run = _copy_run, _add_run
+    microkernel.micro, microkernel.transpose_block = _micro, _transpose_block
     jit.Kernel._run = np.errstate(all="ignore")(jit.Kernel._run)  # compiled code never warns
     jit.THREADS.exclusive = False
 
@@ -49,3 +50,22 @@ def _copy_run(target: np.ndarray, at: int, source: np.ndarray, start: int, count
 
 def _add_run(target: np.ndarray, at: int, source: np.ndarray, start: int, count: int) -> None:
     target.reshape(-1)[at : at + count] += source.reshape(-1)[start : start + count]
+
+
+def _micro(
+    rows: int, c: np.ndarray, c_at: int, c_row: int, a: np.ndarray, a_at: int, a_row: int,
+    a_step: int, b: np.ndarray, b_at: int, b_step: int, depth: int, add: bool,
+) -> None:  # fmt: skip
+    width = microkernel.PANEL // c.itemsize
+    k, columns = np.arange(depth), np.arange(width)
+    left = a[a_at + np.arange(rows)[:, None] * a_row + k * a_step]
+    right = b[b_at + k[:, None] * b_step + columns]
+    tile = c_at + np.arange(rows)[:, None] * c_row + columns
+    c[tile] = left @ right + (c[tile] if add else 0)
+
+
+def _transpose_block(
+    source: np.ndarray, at: int, row: int, target: np.ndarray, to: int, to_row: int
+) -> None:
+    side = np.arange(microkernel.isa().vector // source.itemsize)
+    target[to + side[:, None] * to_row + side] = source[at + side * row + side[:, None]]

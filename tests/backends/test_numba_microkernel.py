@@ -28,7 +28,7 @@ print(isa().name, report.passed)
 
 
 def run(isa: str, program: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"MINIDL_ISA": isa}
+    environment = os.environ | {"MINIDL_ISA": isa, "NUMBA_DISABLE_JIT": "0"}
     return subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=environment
     )
