@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from .conformance import Run, contract_methods, every_run, level
 from .doors import DOORS, Door
 from .gradients import CHECKS, Case, check_values, every_case
 from .record import Record, recording
-from .snippet import snippet
+from .snippet import rerun, snippet
 
 SECTIONS = {
     "method": "methods of the contract",
@@ -129,9 +130,9 @@ def verify(
             if isinstance(work, Run):
                 _run(work, found, name, depth, rows)
             elif isinstance(work, Case):
-                _differentiate(work, found, rows)
+                _differentiate(work, found, name, rows)
             else:
-                _knock(work, found, rows)
+                _knock(work, found, name, rows)
     about = {"numpy": np.__version__, "python": platform.python_version()}
     return Report(name, depth, list(rows.values()), about | found.describe())
 
@@ -143,12 +144,23 @@ def run_case(name: str, backend: str | Backend, depth: str = "quick") -> None:
 
     >>> run_case("arrays.full_of_nan_and_infinity", "numpy")
     """
+    chosen = [work for called, work in _named() if called == name]
+    if not chosen:
+        raise ArgumentError(f"run_case: no case is called {name!r}")
+    with level(depth):
+        for work in chosen:
+            work(get_backend(backend))
+
+
+def _named() -> Iterator[tuple[str, Callable[[Backend], object]]]:
+    """Everything that is run, under the name that a report gives it."""
     for run in every_run():
-        if str(run) == name:
-            with level(depth):
-                run(get_backend(backend), get_backend("numpy"))
-            return
-    raise ArgumentError(f"run_case: no case is called {name!r}")
+        yield str(run), partial(run, reference=get_backend("numpy"))
+    for case in every_case():
+        for check in CHECKS:
+            yield f"{check.__name__} {case}", partial(check, case=case)
+    for door in DOORS:
+        yield f"wrong input {door}", door.knock
 
 
 def _subjects() -> list[tuple[str, str]]:
@@ -172,7 +184,7 @@ def _run(run: Run, backend: Backend, name: str, depth: str, rows: dict[str, Row]
     _count(run, record, rows)
 
 
-def _differentiate(case: Case, backend: Backend, rows: dict[str, Row]) -> None:
+def _differentiate(case: Case, backend: Backend, name: str, rows: dict[str, Row]) -> None:
     """Values and gradients of an operation of the engine; its name is also the method's."""
     for check in CHECKS:
         failure = ""
@@ -180,9 +192,10 @@ def _differentiate(case: Case, backend: Backend, rows: dict[str, Row]) -> None:
             try:
                 check(backend, case)
             except Exception as error:  # likewise
-                failure = f"# {check.__name__} of {case}: {type(error).__name__}: {error}"
+                called = f"{check.__name__} {case}"
+                failure = rerun(called, name, f"{called}: {type(error).__name__}: {error}")
         worst = record.tally("").fraction
-        for row in (rows[name] for name in case.subjects if name in rows):
+        for row in (rows[subject] for subject in case.subjects if subject in rows):
             if row.kind == "operation":
                 row.cases += 1
             if case.order and check is not check_values:
@@ -191,13 +204,13 @@ def _differentiate(case: Case, backend: Backend, rows: dict[str, Row]) -> None:
                 row.failures.append(failure)
 
 
-def _knock(door: Door, backend: Backend, rows: dict[str, Row]) -> None:
+def _knock(door: Door, backend: Backend, name: str, rows: dict[str, Row]) -> None:
     row = rows[door.operation]
     row.bad_inputs += 1
     try:
         door.knock(backend)
     except AssertionError as error:
-        row.failures.append(f"# wrong input: {error}")
+        row.failures.append(rerun(f"wrong input {door}", name, f"wrong input {error}"))
 
 
 def _count(run: Run, record: Record, rows: dict[str, Row]) -> None:

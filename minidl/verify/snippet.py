@@ -12,26 +12,37 @@ from .strategies import Laid
 LONGEST = 600  # elements of all arrays together; beyond, the case is named instead of its values
 
 
+def rerun(run: str, backend: str, reason: str, level: str = "quick") -> str:
+    """A program that runs the case of that name again.
+
+    >>> print(rerun("shape.pad_frames", "mine", "off by one"))
+    # off by one
+    from minidl.verify import run_case
+    <BLANKLINE>
+    run_case('shape.pad_frames', 'mine', 'quick')
+    """
+    call = f"run_case({run!r}, {backend!r}, {level!r})"
+    return "\n".join([*_comment(reason), "from minidl.verify import run_case", "", call])
+
+
+def _comment(reason: str) -> list[str]:
+    return [f"# {line}" for line in reason.strip().splitlines()]
+
+
 def snippet(backend: str, record: Record, run: str, level: str, reason: str) -> str:
     """A program that makes the last call of record again and fails as it did.
 
     `run` names the case, which the program runs as a whole at that level where its arrays are too
     long to print, or where what failed is neither a call nor a comparison of all that it returned.
     """
-    head = [f"# {line}" for line in reason.strip().splitlines()]
     check = _check(record)
     if check is None or _elements((record.arguments, record.expected)) > LONGEST:
-        return "\n".join([
-            *head,
-            "from minidl.verify import run_case",
-            "",
-            f"run_case({run!r}, {backend!r}, {level!r})",
-        ])  # fmt: skip
+        return rerun(run, backend, reason, level)
     call = [_text(a) for a in record.arguments]
     call += [f"{name}={_text(value)}" for name, value in record.options.items()]
     separator = ",\n    "
     lines = [
-        *head,
+        *_comment(reason),
         "import numpy as np",
         "",
         "import backends",

@@ -79,6 +79,42 @@ def test_a_method_with_other_parameters_is_no_part_of_the_contract(registered):
     ]
 
 
+class Slanted(NumpyBackend):
+    """Its softplus has the right values and, through sigmoid, the wrong gradient."""
+
+    name = "slanted"
+
+    def sigmoid(self, x):
+        return super().sigmoid(x) * x.dtype.type(1.25)
+
+
+class Lenient(NumpyBackend):
+    """Says that all indices are in range."""
+
+    name = "lenient"
+
+    def bounds(self, x):
+        return 0.0, 0.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject", "called"),
+    [
+        (Slanted, "softplus", "check_gradients softplus"),
+        (Lenient, "embedding", "wrong input embedding 0"),
+    ],
+)
+def test_a_wrong_gradient_or_a_door_that_lets_in_is_a_program_too(
+    registered, kind, subject, called
+):
+    backends.register(kind.name, kind)
+    programs = [p for p in verify(kind.name, only=[subject]).failures if f"run_case('{called}" in p]
+    assert programs
+    for program in programs:
+        with pytest.raises(AssertionError):
+            exec(compile(program, "snippet", "exec"), {})
+
+
 def test_more_examples_are_tried_at_a_deeper_level():
     cases = [verify("numpy", depth, ["where"]).rows[0].cases for depth in ("quick", "default")]
     assert cases[0] < cases[1]
