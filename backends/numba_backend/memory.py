@@ -59,11 +59,11 @@ class _Lease:
 
     __slots__ = ("__array_interface__", "block")
 
-    def __init__(self, shape: Shape, dtype: DType, size: int) -> None:
-        self.block = IDLE.take(size)
+    def __init__(self, shape: Shape, dtype: DType, block: Array) -> None:
+        self.block = block
         self.__array_interface__: dict[str, Any] = {
             "shape": shape, "typestr": dtype.str, "version": 3,
-            "data": (self.block.ctypes.data, False),
+            "data": (block.ctypes.data, False),
         }  # fmt: skip
 
     def __del__(self, give: Callable[[Array], None] = IDLE.give) -> None:  # IDLE ends before some
@@ -86,4 +86,4 @@ def empty(shape: Shape, dtype: DType | type) -> Array:
     size = math.prod(shape) * dtype.itemsize
     if size < LARGE:
         return np.empty(shape, dtype)
-    return np.asarray(_Lease(shape, dtype, size))
+    return np.asarray(_Lease(shape, dtype, IDLE.take(size)))

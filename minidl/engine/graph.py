@@ -81,7 +81,7 @@ def _owned(x: Tensor, value: Any, taken: dict[int, Any]) -> Tensor:
     raw = x.backend.is_array(value)
     array = value if raw else value.data
     memory = _memory(array)
-    shared = id(memory) in taken or 0 in array.strides
+    shared = id(memory) in taken or 0 in getattr(array, "strides", ())
     taken[id(memory)] = memory
     if raw:
         return x.linked(x.backend.copy(array) if shared else array, None)

@@ -305,7 +305,7 @@ class Tensor:
                 "Do it inside `with minidl.no_grad():`, or make a new tensor (ops.where, ...)."
             )
         flags = getattr(self.data, "flags", None)
-        moves = zip(self.data.strides, self.shape, strict=True)
+        moves = zip(getattr(self.data, "strides", ()), self.shape, strict=False)
         if not getattr(flags, "writeable", True) or any(s == 0 and n > 1 for s, n in moves):
             raise ArgumentError(
                 f"{operation}: the elements share memory or are read-only; copy them: x.clone()"
