@@ -316,8 +316,12 @@ class Backend(ABC):
 
     # -- products ---------------------------------------------------------------------------------
     @abstractmethod
-    def matmul(self, a: Array, b: Array) -> Array:
-        """Matrix product over the last two axes, batched and broadcast over the others."""
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """Matrix product over the last two axes, batched and broadcast over the others.
+
+        out, if given, is an array of the result's shape and dtype to write it to; it shares no
+        memory with a and b.
+        """
 
     @abstractmethod
     def einsum(self, subscripts: str, *operands: Array) -> Array:

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from backends.numpy_backend import NumpyBackend, random
-from backends.numpy_backend.common import quiet
 from backends.numpy_backend.conv import grouped, per_group
 from backends.numpy_backend.pool import DENSE
 from backends.numpy_backend.windows import framed, out_size, taps
+from backends.quiet import quiet
 
 Kind = TypeVar("Kind", bound=type)
 
@@ -372,10 +372,10 @@ class ScatterLosesDuplicates(NumpyBackend):
 
 @found_by("matmul")
 class MatmulOfABatchUsesItsFirstMatrix(NumpyBackend):
-    def matmul(self, a, b):
+    def matmul(self, a, b, out=None):
         if b.ndim > 2 and b.size:
             b = np.broadcast_to(b[(0,) * (b.ndim - 2)], b.shape)
-        return super().matmul(a, b)
+        return super().matmul(a, b, out)
 
 
 @found_by("matmul")
@@ -383,10 +383,17 @@ class MatmulInHalfPrecision(NumpyBackend):
     """As a GPU does for the asking: the factors are rounded to 11 bits."""
 
     @quiet
-    def matmul(self, a, b):
+    def matmul(self, a, b, out=None):
         if a.dtype == np.float32:
             a, b = (x.astype(np.float16).astype(np.float32) for x in (a, b))
-        return super().matmul(a, b)
+        return super().matmul(a, b, out)
+
+
+@found_by("matmul")
+class MatmulForgetsWhereToWrite(NumpyBackend):
+    def matmul(self, a, b, out=None):
+        y = super().matmul(a, b)
+        return y if out is None else out
 
 
 @found_by("conv2d_weight_grad")

@@ -30,7 +30,13 @@ FACADES = ("minidl", "minidl.cli")
 BACKEND_ONLY = {"numba": "backends.numba_backend", "cupy": "backends.cupy_backend"}
 BACKEND_ONLY |= {"cupyx": "backends.cupy_backend", "cupy_backends": "backends.cupy_backend"}
 # Inside `backends`: an implementation builds on the contract and the reference, on no sibling.
-SHARED = ("backends.interface", "backends.errors", "backends.registry", "backends.numpy_backend")
+SHARED = (
+    "backends.interface",
+    "backends.errors",
+    "backends.quiet",
+    "backends.registry",
+    "backends.numpy_backend",
+)
 
 
 def modules() -> dict[str, Path]:

@@ -11,7 +11,7 @@ import numpy as np
 from ..interface import Array, DType
 
 # NumPy keeps one object for each of its own dtypes, so that `is` will do, and is quicker than ==.
-F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
+F32, F64, I64 = (np.dtype(t) for t in (np.float32, np.float64, np.int64))
 
 
 def suits(first: Array, *rest: Array | None) -> bool:

@@ -58,27 +58,28 @@ def tile_size(batch: int, rows: int, columns: int, itemsize: int) -> Pair:
 class Linear(NumpyBackend):
     """Small products are the NumPy backend's, whose BLAS uses one thread for them."""
 
-    def matmul(self, a: Array, b: Array) -> Array:
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         # The larger operand times a side of the other bounds the work of a product from above.
         if a.size * b.shape[-1] < LARGE or not suits(a, b) or a.ndim < 2 or b.ndim < 2:
-            return super().matmul(a, b)
-        if b.ndim == 2:
-            return _tall(a, b)
-        shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
-        return _product(_stack(a, shape), _stack(b, shape), None, shape)
+            return super().matmul(a, b, out)
+        if b.ndim == 2:  # the rows of all matrices in a make one matrix
+            shape, a = (*a.shape[:-1], b.shape[1]), a.reshape(-1, a.shape[-1])
+        else:
+            shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+            a, b = _stack(a, shape), _stack(b, shape)
+        y = out if out is not None and out.flags.carray else empty(shape, a.dtype)
+        _product(a, b, None, y)
+        if out is None or y is out:
+            return y
+        out[...] = y
+        return out
 
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
         if x.size * weight.shape[0] < LARGE or not suits(x, weight, bias):
             return super().linear(x, weight, bias)
-        return _product(x, weight.T, bias, (x.shape[0], weight.shape[0]))
-
-
-def _tall(a: Array, b: Array) -> Array:
-    """a (..., M, K) @ b (K, N): the rows of all matrices in a make one matrix."""
-    shape = (*a.shape[:-1], b.shape[1])
-    if a.ndim > 2:
-        a = a.reshape(-1, a.shape[-1])
-    return _product(a, b, None, (a.shape[0], b.shape[1])).reshape(shape)
+        y = empty((x.shape[0], weight.shape[0]), x.dtype)
+        _product(x, weight.T, bias, y)
+        return y
 
 
 def _stack(x: Array, shape: Shape) -> Array:
@@ -100,9 +101,9 @@ def _operand(x: Array) -> tuple[Array, Triple]:
     return flat(stored), (matrix, 1, columns) if transposed else (matrix, columns, 1)
 
 
-def _product(a: Array, b: Array, bias: Array | None, shape: Shape) -> Array:
-    y = empty(shape, a.dtype)
-    stack = y.reshape(-1, *shape[-2:])
-    tile = tile_size(stack.shape[0], stack.shape[1], stack.shape[2], y.itemsize)
+def _product(a: Array, b: Array, bias: Array | None, y: Array) -> None:
+    """y = a @ b + bias; y is plain, with the batch axes of a and b in front or two axes."""
+    columns = y.shape[-1]
+    stack = y.reshape(-1, a.shape[-2], columns)
+    tile = tile_size(stack.shape[0], stack.shape[1], columns, y.itemsize)
     products(*_operand(a), *_operand(b), optional(bias, y.dtype), stack, a.shape[-1], tile)
-    return y

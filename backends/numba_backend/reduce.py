@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from ..interface import Array, Axes
+from ..interface import Array, Axes, Shape
 from ..numpy_backend import NumpyBackend
 from .jit import Kernel, inlined, kernel
-from .layout import plain, suits
+from .layout import I64, flat, plain, suits
 from .memory import empty
 
 SUM_FROM = 1 << 16  # elements; below, NumPy's sum is as fast
@@ -46,6 +46,15 @@ def sum_parts(x: Array, total: Array) -> None:
         for i in range(stretch.size):
             s += stretch[i]
         total[p] = s
+
+
+@kernel(exact=True)
+def extremes(x: Array) -> Any:
+    """The smallest and the largest of integers."""
+    low = high = x[0]
+    for i in range(1, x.size):
+        low, high = min(low, x[i]), max(high, x[i])
+    return low, high
 
 
 @inlined
@@ -127,7 +136,20 @@ def short_rows(x: Array, axis: int) -> bool:
 
 
 class Reduce(NumpyBackend):
-    """Other axes, long rows and integers are NumPy's."""
+    """Other axes, long rows and sums of integers are NumPy's."""
+
+    def bounds(self, x: Array) -> tuple[float, float]:
+        if x.dtype is not I64 or not x.flags.carray:
+            return super().bounds(x)
+        low, high = extremes.serial(flat(x))
+        return float(low), float(high)
+
+    def broadcast_to(self, x: Array, shape: Shape) -> Array:
+        if x.size != 1 or len(x.shape) > len(shape) or type(x) is not np.ndarray:
+            return super().broadcast_to(x, shape)
+        y = np.ndarray(shape, x.dtype, x, strides=(0,) * len(shape))  # 0.3 us instead of 1.7
+        y.flags.writeable = False
+        return y
 
     def sum(self, x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
         if x.size < SUM_FROM or not suits(x) or not x.flags.c_contiguous:

@@ -7,7 +7,7 @@ networks for document processing", section 3.
 from __future__ import annotations
 
 from ..interface import Array, Pair, Shape
-from .common import quiet
+from ..quiet import quiet
 from .windows import Windows, framed, grouped, out_size, per_group
 
 

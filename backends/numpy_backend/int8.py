@@ -6,7 +6,7 @@ Source of the affine scheme: Jacob et al. (2018), arXiv:1712.05877, section 2.1.
 from __future__ import annotations
 
 from ..interface import Array, DType, Pair
-from .common import quiet
+from ..quiet import quiet
 from .windows import Windows, framed, grouped, out_size, per_group
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from ..interface import Array
-from .common import Common, quiet
+from ..quiet import quiet
+from .common import Common
 
 
 class Linear(Common):
     """Left to the library's BLAS."""
 
     @quiet
-    def matmul(self, a: Array, b: Array) -> Array:
-        return self._array(self.xp.matmul(a, b))
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        return self._array(self.xp.matmul(a, b, out=out))
 
     @quiet
     def einsum(self, subscripts: str, *operands: Array) -> Array:

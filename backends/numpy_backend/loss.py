@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..interface import Array
-from .common import Common, quiet
+from ..quiet import quiet
+from .common import Common
 
 
 class Loss(Common):

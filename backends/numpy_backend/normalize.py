@@ -8,7 +8,8 @@ dL/dx = inv_std * (g - mean(g) - x_hat * mean(g * x_hat)).
 from __future__ import annotations
 
 from ..interface import Array
-from .common import Common, quiet
+from ..quiet import quiet
+from .common import Common
 
 
 class Normalize(Common):

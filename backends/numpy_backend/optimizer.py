@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from ..interface import Array
-from .common import Common, quiet
+from ..quiet import quiet
+from .common import Common
 
 
 class Optimizer(Common):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..interface import Array, DType, Pair, Shape
-from .common import quiet
+from ..quiet import quiet
 from .windows import Windows, framed, out_size, taps
 
 DENSE = (1, 1)  # pooling windows have no dilation

@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 
 from ..interface import Array, DType, Shape
-from .common import Common, quiet
+from ..quiet import quiet
+from .common import Common
 
 MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
 KEY_STEPS = 0x9E3779B9, 0xBB67AE85  # golden ratio and sqrt(3) - 1

@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from ..interface import Array, Axes
-from .common import Common, quiet
+from ..quiet import quiet
+from .common import Common
 
 
 class Reduce(Common):

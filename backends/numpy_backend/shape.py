@@ -8,7 +8,8 @@ from types import EllipsisType
 from typing import Any
 
 from ..interface import Array, Pair, Shape
-from .common import Common, quiet
+from ..quiet import quiet
+from .common import Common
 
 BASIC = (int, slice, EllipsisType, type(None))
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 
 from ..interface import Array, Pair, Shape
-from .common import Common, quiet
+from ..quiet import quiet
+from .common import Common
 
 
 class Windows(Common):

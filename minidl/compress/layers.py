@@ -175,8 +175,8 @@ class QuantLayer(Module):
         """
         version = self.weight.version
         ready = self._ready
-        if ready is None or ready[0] is not version or ready[1] != version.count:
-            ready = self._ready = version, version.count, self._prepare()
+        if ready is None or ready[0] is not version or ready[1] != version.changed:
+            ready = self._ready = version, version.changed, self._prepare()
         return ready[2]
 
     def _prepare(self) -> Constants:

@@ -32,7 +32,7 @@ class KeepZero:
         backend, mask = parameter.backend, getattr(self.module, self.mask).data
         zero = backend.full((), 0, parameter.dtype)
         backend.copyto(parameter.data, backend.where(mask, parameter.data, zero))
-        parameter.version.count += 1
+        parameter.version.change()
 
 
 class Target(NamedTuple):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -17,16 +18,20 @@ from .operations import operations
 if TYPE_CHECKING:
     from .tensor import Tensor
 
-_orders = itertools.count()
+_changing = threading.Lock()
+_clock = itertools.count(1)  # ticks with every recorded operation and every change in place
 
 
 class Version:
-    """Counts the in-place changes of one piece of memory; views share their base's counter."""
+    """When one piece of memory was last changed in place; views share their base's."""
 
-    count = 0  # of the class, so that the counter that most tensors never use costs nothing
+    last: ClassVar[int] = 0  # the latest change of any memory: nothing newer needs to be looked at
+    changed = 0  # of the class, so that the entry that most tensors never use costs nothing
 
-
-_constant = Version()  # of Python numbers, which nobody changes
+    def change(self) -> None:
+        """Note that the memory is being changed now."""
+        with _changing:
+            self.changed = Version.last = next(_clock)
 
 
 class Function:
@@ -65,11 +70,11 @@ class Function:
 
     # Filled in by `record`; names with an underscore cannot collide with saved values.
     _order: int
-    _edges: Sequence[Edge] | None = None
-    _like: Sequence[tuple[Any, Any] | None]  # shape and dtype of the inputs that need a gradient
-    _marks: Sequence[tuple[int, Version, int]]  # identity and version of each input and the result
+    _links: Sequence[Link] | None = None  # one per input; None before recording and after release
+    _result: tuple[int, Version]  # identity and version of the result
     _inputs: Sequence[Array] = ()
     _hooks: dict[object, Callable[[Edge, Any], Any]] | None = None
+    _claim: Callable[[Edge], Array | None] | None = None  # of the walk that is under way
 
     def forward(self, *inputs: Array) -> Array:
         """Compute the result on arrays of `self.backend`."""
@@ -86,24 +91,35 @@ class Function:
 
     def record(self, inputs: Sequence[Any], arrays: Sequence[Any], result: Tensor) -> None:
         """Enter the graph: remember where each input came from and what it looked like."""
-        if self._edges is not None:
+        if self._links is not None:
             raise GraphError(f"{self.name}: one instance is one call; apply a new one each time")
-        edges: list[Edge] = []
-        like: list[tuple[Any, Any] | None] = []
-        marks = []
+        links: list[Link] = []
+        needs = []
         for x, array in zip(inputs, arrays):  # noqa: B905  (apply made one for each)
-            constant = x is array  # a Python number stands for itself
-            need = not constant and x.requires_grad
-            edges.append((x.node or x) if need else None)
-            like.append((array.shape, array.dtype) if need else None)
-            version = _constant if constant else x.version
-            marks.append((id(array), version, version.count))
-        marks.append((id(result.data), result.version, result.version.count))
-        self._order, self._edges, self._like, self._marks = next(_orders), edges, like, marks
-        self.needs = [edge is not None for edge in edges]
+            if x is array:  # a Python number stands for itself
+                links.append(_NUMBER)
+                needs.append(False)
+                continue
+            need = x.requires_grad
+            edge = (x.node or x) if need else None
+            links.append((edge, array.shape, array.dtype, id(array), x.version))
+            needs.append(need)
+        self._links, self.needs, self._order = links, needs, next(_clock)
+        self._result = id(result.data), result.version
         if self.definition is not None:
             self._inputs = arrays
         result.node, result.requires_grad = self, True
+
+    def into(self, i: int) -> dict[str, Array]:
+        """`out=` for a kernel that computes the gradient of input i: the memory where an optimizer
+        wants it, so that it need not be copied there; or nothing.
+        """
+        if self._claim is None or self._links is None:
+            return {}
+        edge, shape, dtype, *_ = self._links[i]
+        memory = self._claim(edge)
+        fits = memory is not None and (memory.shape, memory.dtype) == (shape, dtype)
+        return {"out": memory} if fits else {}
 
     def saved(self) -> dict[str, Any]:
         """What forward stored for backward."""
@@ -119,13 +135,20 @@ class Function:
 
     def check_unchanged(self) -> None:
         """Raise GraphError if a saved value was modified in place since it was saved."""
-        for identity, version, count in self._marks:
-            if version.count != count and self._holds(identity):
+        if Version.last < self._order:
+            return
+        for identity, version in self._marks():
+            if version.changed > self._order and self._holds(identity):
                 raise GraphError(
-                    f"{self.name}: a value needed for its gradient was modified in place after use "
-                    f"(version {count}, now {version.count}). Modify a copy (x.clone()), or call "
-                    "backward() before the modification."
+                    f"{self.name}: a value needed for its gradient was modified in place after "
+                    "use. Modify a copy (x.clone()), or call backward() before the modification."
                 )
+
+    def _marks(self) -> Iterator[tuple[int, Version]]:
+        """Identity and version of each input and of the result."""
+        assert self._links is not None
+        yield from ((identity, version) for *_, identity, version in self._links)
+        yield self._result
 
     def _holds(self, identity: int) -> bool:
         return any(id(v) == identity for v in (*self.saved().values(), *self._inputs))
@@ -141,17 +164,16 @@ class Function:
 
     def linked_inputs(self, like: Tensor) -> list[Any]:
         """The saved inputs of a fused operation as Tensors joined to the graph."""
-        assert self._edges is not None
-        known = zip(self._inputs, self._edges, self._marks)  # noqa: B905  (the result's comes last)
+        assert self._links is not None
         return [
             _joined(like, a, edge, version) if self.backend.is_array(a) else a
-            for a, edge, (_, version, _) in known
+            for a, (edge, *_, version) in zip(self._inputs, self._links, strict=True)
         ]
 
     def _as_tensor(self, name: str, value: Array, like: Tensor) -> Tensor:
-        assert self._edges is not None
-        sources: tuple[Edge, ...] = (*self._edges, self)
-        for (identity, version, _), edge in zip(self._marks, sources, strict=True):
+        assert self._links is not None
+        sources: tuple[Edge, ...] = (*(edge for edge, *_ in self._links), self)
+        for (identity, version), edge in zip(self._marks(), sources, strict=True):
             if id(value) == identity:
                 return _joined(like, value, edge, version)
         if value.dtype.kind == "f":
@@ -171,3 +193,8 @@ def _joined(like: Tensor, value: Array, edge: Edge, version: Version) -> Tensor:
 
 # Where a gradient flows next: the operation that made the input, or the input if it is a leaf.
 Edge: TypeAlias = "Function | Tensor | None"
+
+# What a node knows of an input: where its gradient goes (None: it needs none), its shape and dtype,
+# and the identity and version of its array.
+Link: TypeAlias = tuple[Edge, tuple[int, ...], Any, int, Version]
+_NUMBER: Link = (None, (), None, 0, Version())  # a Python number, which nobody changes

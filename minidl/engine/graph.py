@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backends.quiet import quiet
+
 from ..errors import BackendMismatch, DTypeError, GraphError, ShapeError
 from . import modes
 from .function import Edge, Function
@@ -117,15 +119,13 @@ def _propagate(
     retain_graph: bool | None, create_graph: bool,
 ) -> Gradients:  # fmt: skip
     """Gradients for the targets, or for all leaves if targets is None."""
-    walk = _Walk(_floor(targets))
+    walk = _Walk(_floor(targets), targets is None)
     for output, seed in zip(outputs, seeds):  # noqa: B905  (grad compared their numbers)
-        edge, value = _edge(output, "backward"), _seed(output, seed)
         lib = operations if create_graph else output.backend
-        walk.add(edge, value if create_graph else value.data, lib)
+        walk.add(_edge(output, "backward"), _seed(output, seed, create_graph), lib)
     before, recording.enabled = recording.enabled, create_graph
     try:
-        with np.errstate(all="ignore"):  # infinities are values here, not accidents
-            found = walk.run(None if targets is None else set(targets), create_graph)
+        found = walk.run(None if targets is None else set(targets), create_graph)
     finally:
         recording.enabled = before
     if not (create_graph if retain_graph is None else retain_graph):
@@ -137,8 +137,10 @@ def _propagate(
 class _Walk:
     """One way through the graph: gradients that have arrived, and where to go on."""
 
-    def __init__(self, floor: int) -> None:
+    def __init__(self, floor: int, accumulating: bool) -> None:
         self.floor = floor  # operations older than this one are not visited
+        self.accumulating = accumulating  # whether leaves will add what arrives to their `.grad`
+        self.claimed: set[Any] = set()
         self.pending: Gradients = {}
         self.queue: list[tuple[int, Function]] = []  # a heap: the newest operation comes first
         self.used: list[Function] = []
@@ -152,6 +154,14 @@ class _Walk:
         if isinstance(edge, Function) and edge._order >= self.floor:
             heappush(self.queue, (-edge._order, edge))
 
+    def claim(self, edge: Any) -> Any:
+        """Where the first gradient for a leaf may be computed: in its `grad_buffer`, or None."""
+        if not self.accumulating or isinstance(edge, Function) or edge in self.claimed:
+            return None
+        self.claimed.add(edge)
+        return edge.grad_buffer if edge.grad is None and edge not in self.pending else None
+
+    @quiet
     def run(self, targets: set[Edge] | None, create_graph: bool) -> Gradients:
         """Hand gradients on to older operations until only leaves are left; those wanted."""
         found: Gradients = {}
@@ -170,33 +180,38 @@ class _Walk:
         return found
 
     def _through(self, node: Function, value: Any, create_graph: bool) -> None:
-        if node._edges is None:
+        if node._links is None:
             raise GraphError(
                 f"backward: the graph behind {node.name} was already used and freed. "
                 "Pass retain_graph=True to the first backward() to go through it twice."
             )
         self.used.append(node)
         lib = operations if create_graph else node.backend
-        pieces = _local(node, value, create_graph)
-        fitted = [
-            None if like is None or piece is None else _fit(node, piece, like, lib)
-            for piece, like in zip(pieces, node._like)  # noqa: B905  (checked in _local)
-        ]
+        node._claim = None if create_graph else self.claim
+        pieces = list(_local(node, value, create_graph))
+        node._claim = None
+        for i, (edge, shape, dtype, _, _) in enumerate(node._links):
+            piece = pieces[i]
+            if edge is None or piece is None:
+                pieces[i] = None
+                continue
+            if getattr(piece, "shape", ()) != shape or not shape or piece.dtype is not dtype:
+                piece = pieces[i] = _fit(node, piece, shape, dtype, lib)
+            self.add(edge, piece, lib)
         for observer in modes.observers:
-            observer("backward", node, (value,), tuple(fitted))
-        for edge, piece in zip(node._edges, fitted):  # noqa: B905
-            if piece is not None:
-                self.add(edge, piece, lib)
+            observer("backward", node, (value,), tuple(pieces))
 
 
-def _seed(output: Tensor, grad: Tensor | None) -> Tensor:
+def _seed(output: Tensor, grad: Tensor | None, create_graph: bool) -> Any:
+    """The gradient to start from: an array, or a Tensor under create_graph."""
     if grad is None:
         if output.data.size != 1:
             raise ShapeError(
                 f"backward: the output has shape {output.shape}; only a scalar has one gradient. "
                 "Reduce it first (.sum(), .mean()), or pass the gradient to start from."
             )
-        return output.linked(output.backend.full(output.data.shape, 1, output.data.dtype), None)
+        one = output.backend.full(output.data.shape, 1, output.data.dtype)
+        return output.linked(one, None) if create_graph else one
     if not hasattr(grad, "backend"):
         raise DTypeError(
             f"backward: the gradient to start from must be a Tensor, got {type(grad).__name__}"
@@ -207,7 +222,8 @@ def _seed(output: Tensor, grad: Tensor | None) -> Tensor:
         raise ShapeError(
             f"backward: the output has shape {output.shape}, its gradient {grad.shape}"
         )
-    return grad if grad.dtype == output.dtype else operations.astype(grad, output.dtype)
+    grad = grad if grad.dtype == output.dtype else operations.astype(grad, output.dtype)
+    return grad if create_graph else grad.data
 
 
 def _floor(targets: list[Edge] | None) -> int:
@@ -217,23 +233,25 @@ def _floor(targets: list[Edge] | None) -> int:
     return min((t._order if isinstance(t, Function) else -1 for t in targets), default=-1)
 
 
-def _local(node: Function, grad: Any, create_graph: bool) -> tuple[Any, ...]:
+def _local(node: Function, grad: Any, create_graph: bool) -> Sequence[Any]:
     """One node's step: a gradient for each of its inputs, as its backward gives them."""
     node.check_unchanged()
-    pieces: Any
+    pieces: Sequence[Any]
     if not create_graph:
         pieces = node.backward(grad)
     elif node.definition is not None:
         pieces = _through_definition(node, grad)
     else:
         pieces = node.linked(grad).backward(grad)
-    found = tuple(pieces) if isinstance(pieces, (tuple, list)) else (pieces,)
-    if len(found) != len(node._like):
+    if not isinstance(pieces, (tuple, list)):
+        pieces = (pieces,)
+    assert node._links is not None
+    if len(pieces) != len(node._links):
         raise GraphError(
-            f"{node.name}.backward: {len(found)} gradients for {len(node._like)} inputs; "
+            f"{node.name}.backward: {len(pieces)} gradients for {len(node._links)} inputs; "
             "return one for each, None for an input that has none"
         )
-    return found
+    return pieces
 
 
 def _through_definition(node: Function, grad_output: Any) -> tuple[Any, ...]:
@@ -250,9 +268,8 @@ def _through_definition(node: Function, grad_output: Any) -> tuple[Any, ...]:
     return tuple(map(found.get, targets))
 
 
-def _fit(node: Function, grad: Any, like: tuple[Any, Any], lib: Any) -> Any:
+def _fit(node: Function, grad: Any, shape: tuple[int, ...], dtype: Any, lib: Any) -> Any:
     """Undo broadcasting and promotion: sum what was repeated, narrow what was widened."""
-    shape, dtype = like
     if isinstance(grad, np.generic):  # NumPy turns 0-d results of operators into scalars
         grad = np.asarray(grad)
     elif not hasattr(grad, "shape"):

@@ -196,12 +196,13 @@ class Tensor:
             self.grad = Tensor(self.backend.add(self.grad.data, value), self.backend)
         else:
             self.backend.copyto(self.grad.data, self.backend.add(self.grad.data, value))
-            self.grad.version.count += 1
+            self.grad.version.change()
 
     def _owned(self, value: Array) -> Array:
         if self.grad_buffer is None:
             return self.backend.copy(value)
-        self.backend.copyto(self.grad_buffer, value)
+        if value is not self.grad_buffer:  # else it was computed there
+            self.backend.copyto(self.grad_buffer, value)
         return self.grad_buffer
 
     def linked(self, data: Array, edge: Edge) -> Tensor:
@@ -324,7 +325,7 @@ class Tensor:
                 raise ShapeError(f"{operation}: shape {shape} cannot be repeated to {self.shape}")
             value = self.backend.broadcast_to(self.backend.asarray(value), self.shape)
         self.backend.copyto(self.data, value)
-        self.version.count += 1
+        self.version.change()
         return self
 
     def _update(self, operation: str, value: Tensor) -> Tensor:
@@ -377,7 +378,7 @@ class Tensor:
                 f"setitem: a value of shape {np.shape(source)} cannot be repeated to {target}, "
                 f"the shape of x[index] (x has shape {self.shape})"
             ) from error
-        self.version.count += 1
+        self.version.change()
 
     def _value_of(self, other: Any, operation: str) -> Any:
         """The array or number behind other, which must not want a gradient."""

@@ -315,7 +315,7 @@ class Module:
 def _replace(x: Tensor, data: Array, backend: Backend) -> None:
     x.data, x.backend = data, backend
     x.grad = x.grad_buffer = None
-    x.version.count += 1  # a graph that saved the old array must not meet the new one
+    x.version.change()  # a graph that saved the old array must not meet the new one
 
 
 Named = TypeVar("Named", bound="Module | Tensor")

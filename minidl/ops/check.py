@@ -56,14 +56,16 @@ def held(operation: str, a: Any, b: Any) -> None:
 def tensors(operation: str, **named: Any) -> None:
     """Each named argument must be a Tensor. Raises: DTypeError."""
     for name, x in named.items():
-        instance(operation, name, x, Tensor, "; wrap it: minidl.tensor(x)")
+        if not isinstance(x, Tensor):
+            instance(operation, name, x, Tensor, "; wrap it: minidl.tensor(x)")
 
 
 def floating(operation: str, **named: Any) -> None:
     """Each named argument must be a Tensor of a floating dtype. Raises: DTypeError."""
-    tensors(operation, **named)
     for name, x in named.items():
-        if x.dtype.kind != "f":
+        if not isinstance(x, Tensor):
+            tensors(operation, **{name: x})
+        if x.data.dtype.kind != "f":
             raise DTypeError(
                 f"{operation}: {name} must be floating, got {x.dtype}; use .astype('float32')"
             )
@@ -71,8 +73,9 @@ def floating(operation: str, **named: Any) -> None:
 
 def same_dtype(operation: str, x: Tensor, **others: Tensor | None) -> None:
     """A fused kernel works in one dtype. Raises: DTypeError."""
+    dtype = x.data.dtype
     for name, other in others.items():
-        if other is not None and other.dtype != x.dtype:
+        if other is not None and other.data.dtype != dtype:
             raise DTypeError(
                 f"{operation}: x is {x.dtype}, but {name} is {other.dtype}; "
                 f"convert one: .astype('{x.dtype}')"
@@ -88,8 +91,9 @@ def same_backend(operation: str, x: Tensor, *others: Tensor | None) -> None:
 
 def integers(operation: str, name: str, x: Any) -> None:
     """x must be an integer Tensor. Raises: DTypeError."""
-    tensors(operation, **{name: x})
-    if x.dtype.kind not in "iu":
+    if not isinstance(x, Tensor):
+        tensors(operation, **{name: x})
+    if x.data.dtype.kind not in "iu":
         raise DTypeError(f"{operation}: {name} must hold integers, got {x.dtype}; .astype('int64')")
 
 
@@ -159,8 +163,9 @@ def pair(operation: str, name: str, value: Any, low: int = 1) -> Pair:
 def shape_is(operation: str, name: str, x: Tensor | None, expected: tuple[int, ...]) -> None:
     """x, if there is one, must be a Tensor of that shape. Raises: ShapeError, DTypeError."""
     if x is not None:
-        tensors(operation, **{name: x})
-        if x.shape != expected:
+        if not isinstance(x, Tensor):
+            tensors(operation, **{name: x})
+        if x.data.shape != expected:
             raise ShapeError(f"{operation}: {name} must have shape {expected}, got {x.shape}")
 
 

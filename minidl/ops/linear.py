@@ -47,7 +47,7 @@ class Linear(Function):
         lib = self.backend
         return (
             lib.matmul(grad, self.weight) if self.needs[0] else None,
-            lib.matmul(_mT(lib, grad), self.x) if self.needs[1] else None,
+            lib.matmul(_mT(lib, grad), self.x, **self.into(1)) if self.needs[1] else None,
             lib.sum(grad, 0) if self.needs[2] else None,
         )
 
@@ -127,17 +127,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Tensor([[11.5]])
     """
     check.floating("linear", x=x, weight=weight)
-    if weight.ndim != 2 or x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+    shape, size = x.data.shape, weight.data.shape
+    if len(size) != 2 or not shape or shape[-1] != size[1]:
         raise ShapeError(
-            f"linear: x {x.shape} must end in an axis as long as the last of weight {weight.shape}"
+            f"linear: x {shape} must end in an axis as long as the last of weight {size}"
         )
-    check.shape_is("linear", "bias", bias, weight.shape[:1])
+    check.shape_is("linear", "bias", bias, size[:1])
     check.same_dtype("linear", x, weight=weight, bias=bias)
-    if x.ndim == 2:
+    if len(shape) == 2:
         return apply(Linear(), x, weight, bias)
-    rows = reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+    rows = reshape(x, (math.prod(shape[:-1]), shape[-1]))
     y = apply(Linear(), rows, weight, bias)
-    return reshape(y, (*x.shape[:-1], weight.shape[0]))
+    return reshape(y, (*shape[:-1], size[0]))
 
 
 def einsum(subscripts: str, *operands: Tensor) -> Tensor:

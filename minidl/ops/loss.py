@@ -29,17 +29,23 @@ class CrossEntropy(Function):
     Source: Szegedy et al. (2015), arXiv:1512.00567, section 7, for the smoothing s.
     """
 
-    def __init__(self, ignore_index: int, smoothing: float) -> None:
-        self.ignore_index, self.smoothing = ignore_index, smoothing
+    def __init__(self, ignore_index: int, smoothing: float, reduction: str) -> None:
+        self.ignore_index, self.smoothing, self.reduction = ignore_index, smoothing, reduction
 
     def forward(self, x: Any, target: Any, weight: Any) -> Any:
         self.target, self.weight = target, weight
-        y, self.log_probs = self.backend.cross_entropy(
+        loss, self.log_probs = self.backend.cross_entropy(
             x, target, weight, self.ignore_index, self.smoothing
         )
-        return y
+        if self.reduction == "none":
+            return loss
+        return self.backend.mean(loss) if self.reduction == "mean" else self.backend.sum(loss)
 
     def backward(self, grad: Any) -> Any:
+        if self.reduction != "none":
+            rows = self.target.shape[0]
+            each = grad / rows if self.reduction == "mean" else grad
+            grad = self.backend.broadcast_to(each, (rows,))
         settings = (self.target, self.weight, self.ignore_index, self.smoothing)
         return self.backend.cross_entropy_grad(grad, self.log_probs, *settings), None, None
 
@@ -50,7 +56,7 @@ class CrossEntropy(Function):
         label = reshape(where(ignored, 0, target), (-1, 1))
         hard = reshape(gather(weighted, 1, label), (-1,))
         loss = -(1 - self.smoothing) * hard - self.smoothing * mean(weighted, 1)
-        return where(ignored, 0.0, loss)
+        return _reduced("cross_entropy", where(ignored, 0.0, loss), self.reduction)
 
 
 def _reduced(operation: str, loss: Tensor, reduction: str) -> Tensor:
@@ -156,11 +162,14 @@ def cross_entropy(
     smoothing = check.number("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
     ignore_index = check.integer("cross_entropy", "ignore_index", ignore_index)
     rows, labels, some_ignored = _classes("cross_entropy", x, target, weight, ignore_index)
+    check.choice("cross_entropy", "reduction", reduction, REDUCTIONS)
     weight = None if weight is None else weight.detach()
-    loss = apply(CrossEntropy(ignore_index, float(smoothing)), rows, labels, weight)
-    if reduction == "mean" and (some_ignored or weight is not None):
-        return total(loss) / _counted(labels, weight, ignore_index, x)
-    return _reduced("cross_entropy", reshape(loss, target.shape), reduction)
+    weighted = reduction == "mean" and (some_ignored or weight is not None)
+    function = CrossEntropy(ignore_index, float(smoothing), "sum" if weighted else reduction)
+    loss = apply(function, rows, labels, weight)
+    if weighted:
+        return loss / _counted(labels, weight, ignore_index, x)
+    return reshape(loss, target.shape) if reduction == "none" and target.ndim > 1 else loss
 
 
 def nll_loss(
@@ -201,7 +210,8 @@ def _classes(
     classes = x.shape[1]
     check.shape_is(operation, "weight", weight, (classes,))
     check.same_dtype(operation, x, weight=weight)
-    labels = (target if target.dtype == int64 else target.astype(int64)).reshape(target.size)
+    labels = target if target.dtype == int64 else target.astype(int64)
+    labels = labels if labels.ndim == 1 else reshape(labels, target.size)
     last = x if x.ndim == 2 else transpose(x, (0, *range(2, x.ndim), 1))
     rows = x if last is x else reshape(last, (target.size, classes))
     some_ignored = 0 <= ignore_index < classes

@@ -137,7 +137,7 @@ def batch_norm(
         unbiased = function.var * (per_channel / (per_channel - 1))
         for running, batch in ((running_mean, function.mean), (running_var, unbiased)):
             x.backend.copyto(running.data, running.data * (1 - momentum) + batch * momentum)
-            running.version.count += 1
+            running.version.change()
     return reshape(y, x.shape)
 
 

@@ -121,7 +121,7 @@ class Optimizer:
             self.update(flat.backend, param, grad, state, step, group)
         for p in flat.params:
             if p.grad is not None:
-                p.version.count += 1
+                p.version.change()
                 if p.constraint is not None:
                     with no_grad():
                         p.constraint(p)

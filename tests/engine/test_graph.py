@@ -327,3 +327,31 @@ def test_grad_takes_any_iterable_of_tensors_and_nothing_else(backend):
     for wrong in ("a", 3, [None], np.ones(2)):
         with pytest.raises(DTypeError, match="grad: needs Tensors, got"):
             minidl.grad((x * 3).sum(), wrong)
+
+
+def test_a_gradient_is_computed_where_an_optimizer_wants_it(backend):
+    """`Function.into` saves a copy; a leaf that occurs twice must still get the sum of both."""
+    weight = minidl.nn.Parameter(minidl.tensor([[1.0, 2.0], [3.0, 4.0]], backend=backend))
+    x = minidl.tensor([[1.0, -1.0]], backend=backend)
+    minidl.optim.SGD([weight], lr=0.1)
+    buffer = weight.grad_buffer
+    ops.linear(x, weight).sum().backward()
+    assert weight.grad.data is buffer
+    assert weight.grad.tolist() == [[1.0, -1.0], [1.0, -1.0]]
+    before = weight.grad
+    (slope,) = minidl.grad(ops.linear(x * 5, weight).sum(), weight)  # leaves what is there alone
+    assert slope.tolist() == [[5.0, -5.0], [5.0, -5.0]]
+    assert before.tolist() == [[1.0, -1.0], [1.0, -1.0]]
+    weight.grad = None
+    (ops.linear(x, weight).sum() + ops.linear(ops.linear(x, weight), weight).sum()).backward()
+    expected = weight.grad.tolist()
+    weight.grad = weight.grad_buffer = None
+    (ops.linear(x, weight).sum() + ops.linear(ops.linear(x, weight), weight).sum()).backward()
+    assert weight.grad.tolist() == expected
+    weight.grad = None
+    weight.grad_buffer = buffer
+    ops.linear(weight, weight).sum().backward()  # both inputs of one operation
+    expected = weight.grad.tolist()
+    weight.grad = weight.grad_buffer = None
+    ops.linear(weight, weight).sum().backward()
+    assert weight.grad.tolist() == expected

@@ -48,6 +48,21 @@ def matmul_agrees_with_oracle(backend: Backend, case: tuple[Laid, Laid]) -> None
     assert_close(call(backend, "matmul", a, b), oracle.matmul(a.values, b.values), bound, a.dtype)
 
 
+@covers("matmul")
+@drawn(case=products(EXACT))
+def matmul_writes_where_it_is_told(backend: Backend, case: tuple[Laid, Laid]) -> None:
+    """The memory may be a slice of something larger, and hold NaN before."""
+    a, b = case
+    expected = oracle.matmul(a.values, b.values).astype(a.dtype)
+    memory = backend.full((expected.size + 2,), np.nan, a.dtype)
+    out = backend.reshape(backend.getitem(memory, slice(1, expected.size + 1)), expected.shape)
+    result = backend.matmul(backend.asarray(a.values), backend.asarray(b.values), out)
+    assert result is out, "matmul must return out"
+    assert_same(backend.to_numpy(out), expected, signed_zero=False)
+    around = backend.to_numpy(memory)[[0, -1]]
+    assert np.isnan(around).all(), "matmul wrote beside out"
+
+
 # Sides around vector widths, block sizes and the sizes at which work is shared between threads.
 SIZES = ((1, 300, 1), (17, 33, 65), (128, 784, 10), (257, 129, 31), (2, 2000, 3), (300, 260, 230))
 
@@ -69,6 +84,20 @@ def matrices_as_networks_have_them(
         else:
             actual = call(backend, "matmul", x, Laid(weight.values.T.copy(), layout))
         assert_same(actual, expected.astype(dtype), signed_zero=False)
+
+
+@covers("matmul")
+@each("sizes", SIZES)
+def large_products_are_written_where_told(backend: Backend, sizes: tuple[int, int, int]) -> None:
+    rows, inner, columns = sizes
+    for dtype, order in itertools.product(FLOATS, ((0, 1), (1, 0))):
+        a, b = (fill(s, dtype, "integers", 1) for s in ((rows, inner), (inner, columns)))
+        shape = (rows, columns) if order == (0, 1) else (columns, rows)
+        out = backend.transpose(backend.full(shape, np.nan, dtype), order)
+        result = backend.matmul(backend.asarray(a), backend.asarray(b), out)
+        assert result is out, "matmul must return out"
+        expected = (a.astype(np.float64) @ b.astype(np.float64)).astype(dtype)
+        assert_same(backend.to_numpy(out), expected, signed_zero=False)
 
 
 @covers("matmul")
