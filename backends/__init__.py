@@ -6,7 +6,7 @@ package loads neither Numba nor CuPy.
 
 from .errors import BackendError, BackendUnavailable, UnknownBackend
 from .interface import Array, Backend
-from .registry import available, get, names, register
+from .registry import available, get, names, register, set_num_threads
 
 PROJECT = "minidl"  # `backends` is a common name: minidl checks that it imported this one
 
@@ -20,4 +20,5 @@ __all__ = [
     "get",
     "names",
     "register",
+    "set_num_threads",
 ]

@@ -60,6 +60,14 @@ class Backend(ABC):
         """Device, library versions, threads: whatever explains a timing. Values are for people."""
 
     @abstractmethod
+    def set_num_threads(self, count: int) -> None:
+        """Let all Python threads use at most count threads each from now on; see `registry`."""
+
+    @abstractmethod
+    def get_num_threads(self) -> int:
+        """How many threads an operation may use, as far as that is known; 1 for a GPU."""
+
+    @abstractmethod
     def full(self, shape: Shape, value: float, dtype: DType) -> Array:
         """A new array with every element equal to value."""
 

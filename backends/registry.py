@@ -18,6 +18,7 @@ ENTRY_POINT_GROUP = "minidl.backends"
 Factory: TypeAlias = "Callable[[], Backend]"
 _instances: dict[str, Backend] = {}
 _registered: dict[str, Factory] = {}
+_threads: list[int] = []  # the number that was asked for, if any
 _starting = RLock()  # one instance per process; the factory of one backend may ask for another
 
 
@@ -94,11 +95,30 @@ def _started(name: str) -> Backend:
         known = ", ".join(names())
         raise UnknownBackend(f"no backend is called {name!r}; known: {known}")
     try:
-        return factory()
+        backend = factory()
+        for count in _threads:
+            backend.set_num_threads(count)
+        return backend
     except BackendError:
         raise
     except Exception as error:  # a third party's start-up may fail in any way
         raise BackendUnavailable(f"backend {name!r} failed to start: {error!r}") from error
+
+
+def set_num_threads(count: int) -> None:
+    """Let every backend use at most count threads, those that start later too.
+
+    >>> from backends.registry import set_num_threads
+    >>> before = get("numpy").get_num_threads()
+    >>> set_num_threads(1)
+    >>> get("numpy").get_num_threads()
+    1
+    >>> set_num_threads(before)
+    """
+    with _starting:
+        _threads[:] = [count]
+        for backend in _instances.values():
+            backend.set_num_threads(count)
 
 
 def available() -> list[str]:

@@ -40,9 +40,11 @@ from .engine.graph import grad
 from .engine.modes import (
     enable_grad,
     get_backend,
+    get_num_threads,
     is_grad_enabled,
     no_grad,
     observe,
+    set_num_threads,
     use_backend,
 )
 from .engine.random import Generator, default_generator, manual_seed
@@ -55,9 +57,10 @@ __version__ = "0.1.0"
 __all__ = [
     "Function", "Generator", "Tensor", "apply", "arange", "bool_", "compress", "data",
     "default_generator", "enable_grad", "errors", "eye", "float32", "float64", "from_numpy", "full",
-    "get_backend", "grad", "gradcheck", "int8", "int32", "int64", "is_grad_enabled", "manual_seed",
-    "nn", "no_grad", "observe", "ones", "ones_like", "ops", "optim", "rand", "randn", "tensor",
-    "training", "uint8", "use_backend", "zeros", "zeros_like",
+    "get_backend", "get_num_threads", "grad", "gradcheck", "int8", "int32", "int64",
+    "is_grad_enabled", "manual_seed", "nn", "no_grad", "observe", "ones", "ones_like", "ops",
+    "optim", "rand", "randn", "set_num_threads", "tensor", "training", "uint8", "use_backend",
+    "zeros", "zeros_like",
 ]  # fmt: skip
 
 

@@ -30,6 +30,12 @@ class Arrays(Common):
     def synchronize(self) -> None:
         self.xp.cuda.Device().synchronize()
 
+    def set_num_threads(self, count: int) -> None:
+        """The GPU has its own."""
+
+    def get_num_threads(self) -> int:
+        return 1
+
     def bounds(self, x: Array) -> tuple[float, float]:
         """Both ends in one transfer. Synchronises."""
         low, high = self.to_numpy(self.xp.stack([x.min(), x.max()]))

@@ -36,15 +36,19 @@ class NumbaBackend(
         return {
             **super().describe(),
             "numba": jit.numba.__version__,
-            "threads": f"{jit.numba.get_num_threads()} ({jit.layer()})",
+            "threads": f"{jit.get_num_threads()} ({jit.layer()})",
             "blas": BLAS.describe(),
             "cache": jit.config.CACHE_DIR
             or "__pycache__ beside the kernels, else the user's cache",
         }
 
     def set_num_threads(self, count: int) -> None:
-        """Let the calling thread's kernels use `count` threads from now on.
+        """For the kernels, and for NumPy's BLAS, which multiplies what is small.
 
-        Raises: ValueError beyond NUMBA_NUM_THREADS, which is fixed when Numba is imported.
+        No more than NUMBA_NUM_THREADS, which is fixed when Numba is imported.
         """
+        super().set_num_threads(count)
         jit.set_num_threads(count)
+
+    def get_num_threads(self) -> int:
+        return jit.get_num_threads()

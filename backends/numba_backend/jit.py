@@ -55,7 +55,15 @@ class _Threads:
         self.lock = threading.RLock()
         self.exclusive = True  # one launch at a time, until the layer is known to allow more
         self.launched = False
+        self.count = 0  # how many to use; 0 for all
+        self.local = threading.local()  # Numba keeps the number for each Python thread
         self.lost = False  # forked after a launch: the threads stayed in the parent
+
+    def adopt(self) -> None:
+        """Bring the calling thread to the number that holds for all."""
+        if getattr(self.local, "count", 0) != self.count:
+            numba.set_num_threads(self.count)
+            self.local.count = self.count
 
     def after_launch(self) -> None:
         self.launched = True
@@ -107,6 +115,8 @@ class Kernel:
 
     def __call__(self, *arguments: Any) -> Any:
         """Run on Numba's threads: one caller at a time where the threading layer cannot do more."""
+        if THREADS.count:
+            THREADS.adopt()
         if not THREADS.exclusive:
             return self._run("_parallel", arguments)
         if THREADS.lost:
@@ -181,8 +191,13 @@ def inlined(function: F) -> F:
 
 
 def set_num_threads(count: int) -> None:
-    """Let the calling thread's kernels use `count` threads from now on."""
-    numba.set_num_threads(count)
+    """Let kernels use `count` threads from now on, or all that Numba started if they are fewer."""
+    THREADS.count = min(count, config.NUMBA_NUM_THREADS)
+
+
+def get_num_threads() -> int:
+    """How many threads kernels use."""
+    return THREADS.count or int(numba.get_num_threads())
 
 
 def layer() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,22 @@ class Arrays(Common):
 
     def describe(self) -> dict[str, str]:
         return {"device": _processor(), "numpy": np.__version__, "blas": _blas()}
+
+    def set_num_threads(self, count: int) -> None:
+        """Only the products of BLAS have threads; to limit them takes a helper package."""
+        if _blas_libraries(count) is None:
+            warnings.warn(
+                "NumPy's BLAS keeps its own number of threads: to limit it, "
+                "pip install threadpoolctl (or set OPENBLAS_NUM_THREADS before Python starts)",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+    def get_num_threads(self) -> int:
+        libraries = _blas_libraries()
+        if libraries is None:
+            return os.cpu_count() or 1
+        return max((library["num_threads"] for library in libraries), default=1)
 
     @quiet
     def full(self, shape: Shape, value: float, dtype: DType) -> Array:
@@ -73,15 +91,26 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def _blas_libraries(limit: int | None = None) -> list[dict[str, Any]] | None:
+    """The BLAS libraries in this process, limited to so many threads; None if that cannot be known
+    without threadpoolctl.
+    """
+    try:
+        from threadpoolctl import threadpool_info, threadpool_limits
+    except ImportError:
+        return None
+    if limit is not None:
+        threadpool_limits(limit, "blas")
+    return [library for library in threadpool_info() if library["user_api"] == "blas"]
+
+
 def _blas() -> str:
     """Name, version and threads of the BLAS library that NumPy calls."""
-    try:
-        from threadpoolctl import threadpool_info
-    except ImportError:
+    libraries = _blas_libraries()
+    if libraries is None:
         blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
         return f"{blas['name']} {blas['version']}"
     return ", ".join(
         f"{library['internal_api']} {library['version']}, {library['num_threads']} threads"
-        for library in threadpool_info()
-        if library["user_api"] == "blas"
+        for library in libraries
     )

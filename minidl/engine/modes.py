@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import backends
 from backends import Backend, BackendError
 
+from .arguments import integer
+
 if TYPE_CHECKING:
     from .function import Function
 
@@ -122,6 +124,27 @@ class use_backend:  # noqa: N801  (used as a verb)
 
     def __exit__(self, *error: object) -> None:
         _Default.backend = self._before
+
+
+def set_num_threads(count: int) -> None:
+    """Let every backend use at most count threads of the processor from now on.
+
+    Numba has as many as the processor has cores, or NUMBA_NUM_THREADS. NumPy's products can be
+    limited where threadpoolctl is installed; where not, a warning says so.
+    Raises: ArgumentError unless count is an integer of at least 1.
+
+    >>> before = get_num_threads()
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(before)
+    """
+    backends.set_num_threads(integer("set_num_threads", "count", count, 1))
+
+
+def get_num_threads() -> int:
+    """How many threads the default backend's operations may use."""
+    return get_backend().get_num_threads()
 
 
 Observer = Callable[[Literal["forward", "backward"], "Function", tuple[Any, ...], Any], None]

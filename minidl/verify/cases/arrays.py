@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 
@@ -69,6 +70,23 @@ def description_is_text_and_waiting_ends(backend: Backend) -> None:
     assert described
     assert all(isinstance(k, str) and isinstance(v, str) and v for k, v in described.items())
     assert backend.synchronize() is None
+
+
+@covers("set_num_threads", "get_num_threads")
+def fewer_threads_compute_the_same(backend: Backend) -> None:
+    """A backend without threads of its own, or without the means to limit them, may ignore it."""
+    x = backend.asarray((np.arange(120_000, dtype=np.float32) % 8).reshape(300, 400))
+    most, expected = backend.get_num_threads(), backend.to_numpy(backend.matmul(x.T, x))
+    assert most >= 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        backend.set_num_threads(1)
+        try:
+            assert 1 <= backend.get_num_threads() <= most
+            assert_same(backend.to_numpy(backend.matmul(x.T, x)), expected)
+        finally:
+            backend.set_num_threads(most)
+    assert backend.get_num_threads() == most
 
 
 @covers("full")

@@ -93,7 +93,7 @@ def large_products_are_written_where_told(backend: Backend, sizes: tuple[int, in
     for dtype, order in itertools.product(FLOATS, ((0, 1), (1, 0))):
         a, b = (fill(s, dtype, "integers", 1) for s in ((rows, inner), (inner, columns)))
         shape = (rows, columns) if order == (0, 1) else (columns, rows)
-        out = backend.transpose(backend.full(shape, np.nan, dtype), order)
+        out = backend.transpose(backend.full(shape, np.nan, np.dtype(dtype)), order)
         result = backend.matmul(backend.asarray(a), backend.asarray(b), out)
         assert result is out, "matmul must return out"
         expected = (a.astype(np.float64) @ b.astype(np.float64)).astype(dtype)
