@@ -100,10 +100,12 @@ class Function:
                 links.append(_NUMBER)
                 needs.append(False)
                 continue
-            need = x.requires_grad
-            edge = (x.node or x) if need else None
-            links.append((edge, array.shape, array.dtype, id(array), x.version))
-            needs.append(need)
+            if x.requires_grad:
+                links.append((x.node or x, array.shape, array.dtype, id(array), x.version))
+                needs.append(True)
+            else:
+                links.append((None, (), None, id(array), x.version))
+                needs.append(False)
         self._links, self.needs, self._order = links, needs, next(_clock)
         self._result = id(result.data), result.version
         if self.definition is not None:
@@ -194,7 +196,7 @@ def _joined(like: Tensor, value: Array, edge: Edge, version: Version) -> Tensor:
 # Where a gradient flows next: the operation that made the input, or the input if it is a leaf.
 Edge: TypeAlias = "Function | Tensor | None"
 
-# What a node knows of an input: where its gradient goes (None: it needs none), its shape and dtype,
-# and the identity and version of its array.
+# What a node knows of an input: where its gradient goes (None: it needs none) and what shape and
+# dtype that must have, and the identity and version of its array.
 Link: TypeAlias = tuple[Edge, tuple[int, ...], Any, int, Version]
 _NUMBER: Link = (None, (), None, 0, Version())  # a Python number, which nobody changes
