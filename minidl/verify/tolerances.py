@@ -40,6 +40,12 @@ ULPS = {
     "normal": 4,
 }
 
+# What the Numba backend's own polynomials promise: the worst that a sweep over all exponents found,
+# rounded up.
+KERNEL_ULPS = {
+    "exp": 2, "log": 2, "log1p": 2, "softplus": 3, "sigmoid": 3, "tanh": 3, "erf": 3,
+}  # fmt: skip
+
 # Backends may group the terms of a composed formula differently from the text that was analysed
 # (say x * s + t with t = -mean * s for (x - mean) * s); each such step rounds once or twice more.
 REGROUPING = 4
