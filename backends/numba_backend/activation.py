@@ -8,7 +8,7 @@ from numba import prange
 
 from ..interface import Array
 from ..numpy_backend import NumpyBackend
-from ..numpy_backend.activation import FAR, GELU_CUBIC, SQRT_2_PI, SQRT_HALF
+from ..numpy_backend.activation import FAR, GELU_CUBIC, SQRT_2_PI
 from . import vector_math as vm
 from .elementwise import launch
 from .jit import kernel
@@ -57,21 +57,19 @@ def silu_grad(grad: Array, x: Array, x_grad: Array) -> None:
 @kernel(exact=True)
 def gelu(x: Array, y: Array) -> None:
     real = x.dtype.type
-    far, half, one, root = real(-FAR), real(0.5), real(1), real(SQRT_HALF)
+    far = real(-FAR)
     for i in prange(y.size):
-        v = far if x[i] < far else x[i]
-        y[i] = v * (half * (one + vm.erf(v * root)))
+        y[i] = (far if x[i] < far else x[i]) * vm.normal_cdf(x[i])
 
 
 @kernel(exact=True)
 def gelu_grad(grad: Array, x: Array, x_grad: Array) -> None:
     real = x.dtype.type
-    far, half, one, root, top = real(FAR), real(0.5), real(1), real(SQRT_HALF), real(DENSITY)
+    far, minus_half, top = real(FAR), real(-0.5), real(DENSITY)
     for i in prange(x_grad.size):
         v = -far if x[i] < -far else x[i]
         v = far if v > far else v
-        cdf = half * (one + vm.erf(v * root))
-        x_grad[i] = grad[i] * (cdf + v * (vm.exp(-half * v * v) * top))
+        x_grad[i] = grad[i] * (vm.normal_cdf(x[i]) + v * (vm.exp(minus_half * v * v) * top))
 
 
 @kernel(exact=True)

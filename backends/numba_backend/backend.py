@@ -15,11 +15,13 @@ from .pool import Pool
 from .random import Random
 from .reduce import Reduce
 from .scatter import Scatter
+from .softmax import Softmax
 
 
 class NumbaBackend(
-    Activation, Conv, Elementwise, Linear, Loss, Normalize, Optimizer, Pool, Random, Reduce, Scatter
-):
+    Activation, Conv, Elementwise, Linear, Loss, Normalize, Optimizer, Pool, Random, Reduce,
+    Scatter, Softmax,
+):  # fmt: skip
     """The contract on NumPy arrays, computed by parallel kernels where that was measured to pay.
 
     >>> backend = NumbaBackend()

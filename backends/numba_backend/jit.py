@@ -41,7 +41,15 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 # Numba recompiles a cached kernel when the file that holds it changes, but not when a helper in
 # another file does. So these files' contents are part of the name a kernel is cached under.
-_SHARED = ("jit.py", "blas.py", "conv_loops.py", "microkernel.py", "runs.py", "vector_math.py")
+_SHARED = (
+    "jit.py",
+    "blas.py",
+    "conv_loops.py",
+    "microkernel.py",
+    "runs.py",
+    "softmax.py",
+    "vector_math.py",
+)
 _VERSION = crc32(
     b"".join((Path(__file__).parent / name).read_bytes() for name in _SHARED)
     + os.environ.get("MINIDL_ISA", "").encode()  # see microkernel.isa

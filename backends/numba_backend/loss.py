@@ -1,8 +1,6 @@
-"""Softmax cross-entropy, one row at a time."""
+"""Softmax cross-entropy, in the blocks of `rows.py`."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numba import prange
@@ -10,83 +8,73 @@ from numba import prange
 from ..interface import Array
 from ..numpy_backend import NumpyBackend
 from .jit import kernel
-from .layout import optional, plain, suits
+from .layout import flat, optional, plain, suits
 from .memory import empty
-
-PARALLEL_FROM = 1 << 12  # logits
-# Beyond, NumPy's vectorised exp is faster than ours element by element:
-WIDEST = 32  # classes
-GRAD_UP_TO = 1 << 12  # logits, for the gradient, where the exponentials are most of the work
+from .rows import block_of_rows, exponentials, log_softmax_rows
+from .softmax import PARALLEL_FROM
 
 
 @kernel()
 def forward(logits: Array, target: Array, weight: Array, ignore_index: int, smoothing: float,
-            loss: Array, log_probs: Array) -> None:  # fmt: skip
-    """loss (N,) and log_probs (N, C); weight (C,), or empty for ones."""
-    rows, classes = logits.shape
-    for n in prange(rows):
-        row, out = logits[n], log_probs[n]
-        peak = row[0]
-        for c in range(1, classes):
-            peak = row[c] if row[c] > peak or row[c] != row[c] else peak
-        total = 0.0
-        for c in range(classes):
-            out[c] = row[c] - peak
-            total += math.exp(out[c])
-        shift = math.log(total)
-        spread = 0.0
-        for c in range(classes):
-            out[c] -= shift
+            step: int, loss: Array, log_probs: Array) -> None:  # fmt: skip
+    """loss (N,) and log_probs (N, C), flat as logits are; weight (C,), or empty for ones."""
+    columns = logits.size // loss.size
+    for block in prange((logits.size + step - 1) // step):
+        start, stop = block * step, min((block + 1) * step, logits.size)
+        log_softmax_rows(logits[start:stop], log_probs[start:stop], columns)
+        for n in range(start // columns, stop // columns):
+            row, t = log_probs[n * columns : (n + 1) * columns], target[n]
+            loss[n] = 0
+            if t == ignore_index:
+                continue
+            loss[n] = (smoothing - 1) * (row[t] * weight[t] if weight.size else row[t])
             if smoothing > 0:
-                spread += out[c] * weight[c] if weight.size else out[c]
-        t = target[n]
-        loss[n] = 0
-        if t != ignore_index:
-            own = out[t] * weight[t] if weight.size else out[t]
-            loss[n] = (smoothing - 1) * own
-            if smoothing > 0:
-                loss[n] -= smoothing / classes * spread
+                spread = 0.0
+                for c in range(columns):
+                    spread += row[c] * weight[c] if weight.size else row[c]
+                loss[n] -= smoothing / columns * spread
 
 
 @kernel()
 def backward(grad: Array, log_probs: Array, target: Array, weight: Array, ignore_index: int,
-             smoothing: float, logits_grad: Array) -> None:  # fmt: skip
+             smoothing: float, step: int, logits_grad: Array) -> None:  # fmt: skip
     """Probabilities times the total weight of the row, less the weight of each class."""
-    rows, classes = log_probs.shape
-    total = float(classes)
+    columns, real = log_probs.size // grad.size, log_probs.dtype.type
+    total = float(columns)
     if weight.size:
         total = weight.sum()
-    for n in prange(rows):
-        row, out, t = log_probs[n], logits_grad[n], target[n]
-        if t == ignore_index:
-            out[:] = 0
-            continue
-        on_all = smoothing / classes * grad[n]
-        on_target = (1 - smoothing) * grad[n]
-        if weight.size:
-            on_target *= weight[t]
-        scale = on_target + on_all * total if smoothing > 0 else on_target
-        for c in range(classes):
-            out[c] = math.exp(row[c]) * scale
-        if smoothing > 0:
-            for c in range(classes):
-                out[c] -= on_all * weight[c] if weight.size else on_all
-        out[t] -= on_target
+    for block in prange((log_probs.size + step - 1) // step):
+        start, stop = block * step, min((block + 1) * step, log_probs.size)
+        exponentials(log_probs[start:stop], logits_grad[start:stop])
+        for n in range(start // columns, stop // columns):
+            out, t = logits_grad[n * columns : (n + 1) * columns], target[n]
+            if t == ignore_index:
+                out[:] = 0
+                continue
+            on_all = real(smoothing / columns * grad[n])
+            on_target = real((1 - smoothing) * grad[n] * (weight[t] if weight.size else 1))
+            scale = real(on_target + on_all * total if smoothing > 0 else on_target)
+            for c in range(columns):
+                out[c] *= scale
+            if smoothing > 0:
+                for c in range(columns):
+                    out[c] -= on_all * weight[c] if weight.size else on_all
+            out[t] -= on_target
 
 
 class Loss(NumpyBackend):
-    """For few classes, where NumPy's many short passes cost most."""
+    """Integer targets of other widths are NumPy's."""
 
     def cross_entropy(
         self, logits: Array, target: Array, weight: Array | None, ignore_index: int,
         smoothing: float,
     ) -> tuple[Array, Array]:  # fmt: skip
-        if not fits(logits, target, weight):
+        if not suits(logits, weight) or target.dtype != np.int64:
             return super().cross_entropy(logits, target, weight, ignore_index, smoothing)
         loss, log_probs = np.empty(logits.shape[0], logits.dtype), empty(logits.shape, logits.dtype)
         forward.sized(logits.size, PARALLEL_FROM)(
-            plain(logits), plain(target), optional(weight, logits.dtype),
-            ignore_index, float(smoothing), loss, log_probs,
+            flat(plain(logits)), plain(target), optional(weight, logits.dtype), ignore_index,
+            float(smoothing), block_of_rows(logits.shape[1]), loss, flat(log_probs),
         )  # fmt: skip
         return loss, log_probs
 
@@ -94,19 +82,13 @@ class Loss(NumpyBackend):
         self, grad: Array, log_probs: Array, target: Array, weight: Array | None,
         ignore_index: int, smoothing: float,
     ) -> Array:  # fmt: skip
-        few = log_probs.size <= GRAD_UP_TO
-        if not few or not fits(log_probs, target, weight) or grad.dtype != log_probs.dtype:
+        if not suits(log_probs, grad, weight) or target.dtype != np.int64:
             return super().cross_entropy_grad(
                 grad, log_probs, target, weight, ignore_index, smoothing
             )
         logits_grad = empty(log_probs.shape, log_probs.dtype)
-        backward.serial(
-            plain(grad), plain(log_probs), plain(target), optional(weight, grad.dtype),
-            ignore_index, float(smoothing), logits_grad,
+        backward.sized(log_probs.size, PARALLEL_FROM)(
+            plain(grad), flat(plain(log_probs)), plain(target), optional(weight, grad.dtype),
+            ignore_index, float(smoothing), block_of_rows(log_probs.shape[1]), flat(logits_grad),
         )  # fmt: skip
         return logits_grad
-
-
-def fits(logits: Array, target: Array, weight: Array | None) -> bool:
-    """Whether these are the kernels' dtypes, and few enough classes."""
-    return suits(logits, weight) and target.dtype == np.int64 and logits.shape[1] <= WIDEST

@@ -1,4 +1,4 @@
-"""Sums, and the softmax family along the last axis."""
+"""Sums, and the range of integers."""
 
 from __future__ import annotations
 
@@ -10,18 +10,12 @@ from numba import prange
 
 from ..interface import Array, Axes, Shape
 from ..numpy_backend import NumpyBackend
-from .jit import Kernel, inlined, kernel
+from .jit import kernel
 from .layout import I64, flat, plain, suits
-from .memory import empty
 
 SUM_FROM = 1 << 16  # elements; below, NumPy's sum is as fast
 SUM_ROW = 16  # elements that lie side by side in a sum over more than one axis
 PARTS = 16  # into how many a sum over everything is split, whatever the number of threads
-PARALLEL_FROM = 1 << 14  # elements of rows without an exponential
-EXP_PARALLEL_FROM = 1 << 11
-# Up to these sizes, NumPy's many passes cost more than its fast exp saves:
-SHORT = 32  # elements per row
-GRAD_UP_TO = 1 << 12  # elements, for a gradient that is mostly exponentials
 
 
 @kernel()
@@ -57,86 +51,8 @@ def extremes(x: Array) -> Any:
     return low, high
 
 
-@inlined
-def peak_of(row: Array) -> Any:
-    """The largest element, or NaN if there is one."""
-    peak = row[0]
-    for c in range(1, row.size):
-        peak = row[c] if row[c] > peak or row[c] != row[c] else peak
-    return peak
-
-
-@kernel()
-def softmax(x: Array, y: Array) -> None:
-    for n in prange(x.shape[0]):
-        row, out = x[n], y[n]
-        peak = peak_of(row)
-        total = 0.0
-        for c in range(row.size):
-            out[c] = math.exp(row[c] - peak)
-            total += out[c]
-        scale = x.dtype.type(total)
-        for c in range(row.size):
-            out[c] /= scale
-
-
-@kernel()
-def softmax_grad(grad: Array, y: Array, x_grad: Array) -> None:
-    for n in prange(y.shape[0]):
-        g, row, out = grad[n], y[n], x_grad[n]
-        total = 0.0
-        for c in range(row.size):
-            total += g[c] * row[c]
-        shift = y.dtype.type(total)
-        for c in range(row.size):
-            out[c] = g[c] * row[c] - row[c] * shift
-
-
-@kernel()
-def log_softmax(x: Array, y: Array) -> None:
-    for n in prange(x.shape[0]):
-        row, out = x[n], y[n]
-        peak = peak_of(row)
-        total = 0.0
-        for c in range(row.size):
-            out[c] = row[c] - peak
-            total += math.exp(out[c])
-        shift = x.dtype.type(math.log(total))
-        for c in range(row.size):
-            out[c] -= shift
-
-
-@kernel()
-def log_softmax_grad(grad: Array, y: Array, x_grad: Array) -> None:
-    for n in prange(y.shape[0]):
-        g, row, out = grad[n], y[n], x_grad[n]
-        total = 0.0
-        for c in range(row.size):
-            total += g[c]
-        scale = y.dtype.type(total)
-        for c in range(row.size):
-            out[c] = g[c] - math.exp(row[c]) * scale
-
-
-def rows(x: Array) -> Array:
-    """x as a plain matrix of the rows along its last axis."""
-    return plain(x).reshape(-1, x.shape[-1])
-
-
-def by_rows(loop: Kernel, parallel_from: int, *arrays: Array) -> Array:
-    """Run loop over the rows of arrays and of a new one, which is the result."""
-    y = empty(arrays[0].shape, arrays[0].dtype)
-    loop.sized(y.size, parallel_from)(*(rows(x) for x in arrays), rows(y))
-    return y
-
-
-def short_rows(x: Array, axis: int) -> bool:
-    """Whether axis is the last one, and short enough for exponentials one by one."""
-    return suits(x) and axis == x.ndim - 1 and x.shape[axis] <= SHORT
-
-
 class Reduce(NumpyBackend):
-    """Other axes, long rows and sums of integers are NumPy's."""
+    """Other axes, few elements and sums of integers are NumPy's."""
 
     def bounds(self, x: Array) -> tuple[float, float]:
         if x.dtype is not I64 or not x.flags.carray:
@@ -168,23 +84,3 @@ class Reduce(NumpyBackend):
         total = np.empty(math.prod(x.shape[first:last]), x.dtype)
         sum_blocks(plain(x).reshape(-1, total.size, after), total)
         return total.reshape(shape)
-
-    def softmax(self, x: Array, axis: int) -> Array:
-        if not short_rows(x, axis):
-            return super().softmax(x, axis)
-        return by_rows(softmax, EXP_PARALLEL_FROM, x)
-
-    def softmax_grad(self, grad: Array, y: Array, axis: int) -> Array:
-        if not suits(grad, y) or axis != y.ndim - 1:
-            return super().softmax_grad(grad, y, axis)
-        return by_rows(softmax_grad, PARALLEL_FROM, grad, y)
-
-    def log_softmax(self, x: Array, axis: int) -> Array:
-        if not short_rows(x, axis):
-            return super().log_softmax(x, axis)
-        return by_rows(log_softmax, EXP_PARALLEL_FROM, x)
-
-    def log_softmax_grad(self, grad: Array, y: Array, axis: int) -> Array:
-        if y.size > GRAD_UP_TO or not short_rows(y, axis) or grad.dtype is not y.dtype:
-            return super().log_softmax_grad(grad, y, axis)
-        return by_rows(log_softmax_grad, EXP_PARALLEL_FROM, grad, y)

@@ -59,6 +59,8 @@ CALLS = {
     "sum": lambda b: b.sum(values(300, 301)),
     "sum of channels": lambda b: b.sum(values(40, 6, 400), (0, 2)),
     "softmax": lambda b: b.softmax(values(500, 20), 1),
+    "logsumexp": lambda b: b.logsumexp(values(50, 300), 1),
+    "gelu_grad": lambda b: b.gelu_grad(values(1 << 15), values(1 << 15, seed=1), "none"),
     "cross_entropy": lambda b: b.cross_entropy(values(500, 10), np.arange(500) % 10, None, -1, 0.1)[
         0
     ],

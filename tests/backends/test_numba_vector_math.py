@@ -27,10 +27,17 @@ def softplus(x):
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
+erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def normal_cdf(x):
+    return (1 + erf(x * math.sqrt(0.5))) / 2
+
+
 # In long double, which is wider than float64 on x86.
 EXACT = {
     "exp": np.exp, "log": np.log, "log1p": np.log1p, "tanh": np.tanh, "sigmoid": sigmoid,
-    "softplus": softplus, "erf": np.vectorize(math.erf, otypes=[np.float64]),
+    "softplus": softplus, "erf": erf, "normal_cdf": normal_cdf,
 }  # fmt: skip
 
 
@@ -66,11 +73,13 @@ def test_error_stays_within_budget(loops, name, dtype):
     x = sweep(dtype, name)
     y = np.empty_like(x)
     loops[name](x, y)
-    wide = np.float64 if dtype is np.float32 or name == "erf" else np.longdouble
+    by_math = name in ("erf", "normal_cdf")
+    wide = np.float64 if dtype is np.float32 or by_math else np.longdouble
     with np.errstate(all="ignore"):
         expected = EXACT[name](x.astype(wide))
         overflows = np.abs(expected) >= np.finfo(dtype).max
-        error = np.where(overflows, 0, np.abs(y - expected)) / spacing(expected, dtype)
+        unit = spacing(np.ones(1) if name == "normal_cdf" else expected, dtype)
+        error = np.where(overflows, 0, np.abs(y - expected)) / unit
     assert (np.isnan(y) == np.isnan(expected)).all()
     assert (y[overflows] == np.copysign(np.inf, expected[overflows])).all()
     # The reference itself may be off by one unit where it is no wider.
