@@ -56,6 +56,9 @@ CALLS = {
         values(200, 90), values(200, 90, seed=1), values(90), values(200, 1), values(200, 1)
     )[1],
     "batch_norm": lambda b: b.batch_norm(values(20, 9, 77), values(9), values(9), 1e-5)[1],
+    "batch_norm of short channels": lambda b: b.batch_norm(
+        values(50, 99, 3), values(99), values(99), 1e-5
+    )[1],
     "sum": lambda b: b.sum(values(300, 301)),
     "sum of channels": lambda b: b.sum(values(40, 6, 400), (0, 2)),
     "softmax": lambda b: b.softmax(values(500, 20), 1),
