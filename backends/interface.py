@@ -339,6 +339,10 @@ class Backend(ABC):
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """x (N, D) @ weight (O, D) transposed + bias (O,) -> (N, O)."""
 
+    @abstractmethod
+    def linear_relu(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """relu(linear(x, weight, bias)), without a second pass where that can be had."""
+
     # -- convolution and pooling on (N, C, H, W) --------------------------------------------------
     @abstractmethod
     def im2col(

@@ -396,6 +396,19 @@ class MatmulForgetsWhereToWrite(NumpyBackend):
         return y if out is None else out
 
 
+@found_by("linear_relu")
+class ReluComesBeforeTheBias(NumpyBackend):
+    def linear_relu(self, x, weight, bias):
+        y = self.relu(self.linear(x, weight, None))
+        return y if bias is None else y + bias
+
+
+@found_by("linear_relu")
+class LinearReluDropsNan(NumpyBackend):
+    def linear_relu(self, x, weight, bias):
+        return np.fmax(self.linear(x, weight, bias), 0)
+
+
 @found_by("conv2d_weight_grad")
 class ConvWeightGradIsFlipped(NumpyBackend):
     def conv2d_weight_grad(self, grad, x, shape, stride, padding, dilation, groups):

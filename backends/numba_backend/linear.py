@@ -24,8 +24,11 @@ FEW = 4  # tiles; with fewer, rows are split as well
 
 @kernel()
 def products(a: Array, a_strides: Triple, b: Array, b_strides: Triple, bias: Array, y: Array,
-             depth: int, tile: Pair) -> None:  # fmt: skip
-    """y[n] = a[n] @ b[n] + bias. a and b are flat; their strides are (matrix, row, column)."""
+             depth: int, tile: Pair, relu: bool) -> None:  # fmt: skip
+    """y[n] = a[n] @ b[n] + bias, and relu of it if asked for, while the tile is in the cache.
+
+    a and b are flat; their strides are (matrix, row, column).
+    """
     batch, rows, columns = y.shape
     down, across = (rows + tile[0] - 1) // tile[0], (columns + tile[1] - 1) // tile[1]
     out = y.reshape(-1)
@@ -40,6 +43,11 @@ def products(a: Array, a_strides: Triple, b: Array, b_strides: Triple, bias: Arr
             b, n * b_strides[0] + c * b_strides[2], b_strides[1], b_strides[2],
             out, (n * rows + r) * columns + c, columns, height, width, depth, bias.size > 0,
         )  # fmt: skip
+        if relu:
+            for m in range(r, r + height):
+                row = y[n, m, c : c + width]
+                for i in range(width):
+                    row[i] = 0 if row[i] <= 0 else row[i]
 
 
 def tile_size(batch: int, rows: int, columns: int, itemsize: int) -> Pair:
@@ -77,9 +85,18 @@ class Linear(NumpyBackend):
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
         if x.size * weight.shape[0] < LARGE or not suits(x, weight, bias):
             return super().linear(x, weight, bias)
-        y = empty((x.shape[0], weight.shape[0]), x.dtype)
-        _product(x, weight.T, bias, y)
-        return y
+        return _rows(x, weight, bias, relu=False)
+
+    def linear_relu(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        if x.size * weight.shape[0] < LARGE or not suits(x, weight, bias):
+            return super().linear_relu(x, weight, bias)
+        return _rows(x, weight, bias, relu=True)
+
+
+def _rows(x: Array, weight: Array, bias: Array | None, relu: bool) -> Array:
+    y = empty((x.shape[0], weight.shape[0]), x.dtype)
+    _product(x, weight.T, bias, y, relu)
+    return y
 
 
 def _stack(x: Array, shape: Shape) -> Array:
@@ -101,9 +118,9 @@ def _operand(x: Array) -> tuple[Array, Triple]:
     return flat(stored), (matrix, 1, columns) if transposed else (matrix, columns, 1)
 
 
-def _product(a: Array, b: Array, bias: Array | None, y: Array) -> None:
+def _product(a: Array, b: Array, bias: Array | None, y: Array, relu: bool = False) -> None:
     """y = a @ b + bias; y is plain, with the batch axes of a and b in front or two axes."""
     columns = y.shape[-1]
     stack = y.reshape(-1, a.shape[-2], columns)
     tile = tile_size(stack.shape[0], stack.shape[1], columns, y.itemsize)
-    products(*_operand(a), *_operand(b), optional(bias, y.dtype), stack, a.shape[-1], tile)
+    products(*_operand(a), *_operand(b), optional(bias, y.dtype), stack, a.shape[-1], tile, relu)

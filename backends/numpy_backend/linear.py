@@ -24,3 +24,8 @@ class Linear(Common):
         if bias is not None:
             y += bias
         return y
+
+    @quiet
+    def linear_relu(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        y = self.linear(x, weight, bias)
+        return self.xp.maximum(y, 0, out=y)

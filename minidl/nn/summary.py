@@ -33,6 +33,7 @@ def _einsum(function: Any, inputs: tuple[Any, ...], result: Tensor) -> int:
 MULTIPLY_ADDS: dict[str, Count] = {
     "MatMul": lambda _, inputs, result: result.size * inputs[0].shape[-1],
     "Linear": lambda _, inputs, result: result.size * inputs[1].shape[1],
+    "LinearRelu": lambda _, inputs, result: result.size * inputs[1].shape[1],
     "Conv2d": lambda _, inputs, result: result.size * math.prod(inputs[1].shape[1:]),
     "Conv2dInputGrad": lambda _, inputs, result: inputs[0].size * math.prod(inputs[1].shape[1:]),
     "Einsum": _einsum,

@@ -21,7 +21,7 @@ from .elementwise import (
     negative, pow, sign, sin, sqrt, subtract, tanh, to_backend, where,
 )  # fmt: skip
 from .embedding import embedding, embedding_grad
-from .linear import einsum, linear, matmul
+from .linear import einsum, linear, linear_relu, matmul
 from .loss import (
     binary_cross_entropy_with_logits, cross_entropy, huber_loss, kl_div, l1_loss, mse_loss,
     nll_loss,
@@ -48,13 +48,13 @@ __all__ = [
     "einsum", "embedding", "embedding_grad", "equal", "erf", "exp", "expand", "flatten", "flip",
     "gather", "gather_grad", "gelu", "getitem", "getitem_grad", "greater", "greater_equal",
     "group_norm", "huber_loss", "index_add", "kl_div", "l1_loss", "layer_norm", "leaky_relu",
-    "less", "less_equal", "linear", "log", "log_softmax", "log_softmax_grad", "logical_and",
-    "logical_not", "logical_or", "logsumexp", "matmul", "max", "max_pool2d", "max_pool2d_grad",
-    "maximum", "mean", "min", "minimum", "mse_loss", "multiply", "native_index", "negative",
-    "nll_loss", "not_equal", "pad", "permute", "pow", "relu", "relu_grad", "reshape", "sigmoid",
-    "sign", "silu", "sin", "softmax", "softmax_grad", "softplus", "split", "sqrt", "squeeze",
-    "stack", "subtract", "sum", "swapaxes", "tanh", "to_backend", "transpose", "unsqueeze", "var",
-    "where",
+    "less", "less_equal", "linear", "linear_relu", "log", "log_softmax", "log_softmax_grad",
+    "logical_and", "logical_not", "logical_or", "logsumexp", "matmul", "max", "max_pool2d",
+    "max_pool2d_grad", "maximum", "mean", "min", "minimum", "mse_loss", "multiply", "native_index",
+    "negative", "nll_loss", "not_equal", "pad", "permute", "pow", "relu", "relu_grad", "reshape",
+    "sigmoid", "sign", "silu", "sin", "softmax", "softmax_grad", "softplus", "split", "sqrt",
+    "squeeze", "stack", "subtract", "sum", "swapaxes", "tanh", "to_backend", "transpose",
+    "unsqueeze", "var", "where",
 ]  # fmt: skip
 
 operations.install({name: globals()[name] for name in __all__})

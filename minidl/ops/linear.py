@@ -11,6 +11,7 @@ from ..engine.function import Function
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
 from . import check
+from .activation import relu
 from .shape import reshape, unsqueeze
 
 
@@ -50,6 +51,21 @@ class Linear(Function):
             lib.matmul(_mT(lib, grad), self.x, **self.into(1)) if self.needs[1] else None,
             lib.sum(grad, 0) if self.needs[2] else None,
         )
+
+
+class LinearRelu(Linear):
+    """y = max(x W^T + b, 0); g passes where y > 0, and then as through `Linear`."""
+
+    def forward(self, x: Any, weight: Any, bias: Any) -> Any:
+        self.x, self.weight = x, weight
+        self.y = self.backend.linear_relu(x, weight, bias)
+        return self.y
+
+    def backward(self, grad: Any) -> Any:
+        return super().backward(self.backend.relu_grad(grad, self.y))
+
+    def definition(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return relu(linear(x, weight, bias))
 
 
 class Einsum(Function):
@@ -126,18 +142,36 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> linear(tensor([[1.0, 2.0]]), tensor([[3.0, 4.0]]), tensor([0.5]))
     Tensor([[11.5]])
     """
-    check.floating("linear", x=x, weight=weight)
+    return _linear("linear", Linear(), x, weight, bias)
+
+
+def linear_relu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """relu(x @ weight^T + bias) in one operation, which keeps only its result for the gradient.
+
+    Shapes: x (..., D), weight (O, D), bias (O,) -> (..., O). Raises: ShapeError, DTypeError.
+
+    >>> from minidl import tensor
+    >>> linear_relu(tensor([[1.0, 2.0]]), tensor([[3.0, 4.0], [-3.0, -4.0]]), tensor([0.5, 0.5]))
+    Tensor([[11.5,  0. ]])
+    """
+    return _linear("linear_relu", LinearRelu(), x, weight, bias)
+
+
+def _linear(
+    operation: str, function: Linear, x: Tensor, weight: Tensor, bias: Tensor | None
+) -> Tensor:
+    check.floating(operation, x=x, weight=weight)
     shape, size = x.data.shape, weight.data.shape
     if len(size) != 2 or not shape or shape[-1] != size[1]:
         raise ShapeError(
-            f"linear: x {shape} must end in an axis as long as the last of weight {size}"
+            f"{operation}: x {shape} must end in an axis as long as the last of weight {size}"
         )
-    check.shape_is("linear", "bias", bias, size[:1])
-    check.same_dtype("linear", x, weight=weight, bias=bias)
+    check.shape_is(operation, "bias", bias, size[:1])
+    check.same_dtype(operation, x, weight=weight, bias=bias)
     if len(shape) == 2:
-        return apply(Linear(), x, weight, bias)
+        return apply(function, x, weight, bias)
     rows = reshape(x, (math.prod(shape[:-1]), shape[-1]))
-    y = apply(Linear(), rows, weight, bias)
+    y = apply(function, rows, weight, bias)
     return reshape(y, (*shape[:-1], size[0]))
 
 

@@ -146,9 +146,10 @@ wrong("embedding", DTypeError, lambda f, v: f(v.x, v.two))
 
 wrong("matmul", ShapeError, lambda f, v: f(v.x, v.x), lambda f, v: f(v.x, v.x.sum()))
 wrong("matmul linear", DTypeError, lambda f, v: f(v.x, [1.0]))
-wrong("linear", ShapeError, lambda f, v: f(v.x, v.long), lambda f, v: f(v.x, v.x, v.three))
-wrong("linear", DTypeError, lambda f, v: f(v.x, v.wide))
-wrong("linear", BackendMismatch, lambda f, v: f(v.x, v.other))
+wrong("linear linear_relu", ShapeError,
+      lambda f, v: f(v.x, v.long), lambda f, v: f(v.x, v.x, v.three))  # fmt: skip
+wrong("linear linear_relu", DTypeError, lambda f, v: f(v.x, v.wide))
+wrong("linear linear_relu", BackendMismatch, lambda f, v: f(v.x, v.other))
 wrong("matmul", BackendMismatch, lambda f, v: f(v.x, ops.swapaxes(v.other, 0, 1)))
 wrong("einsum", ShapeError, lambda f, v: f("ij,jk->ik", v.x, v.x))
 wrong("einsum", ArgumentError, lambda f, v: f("i1->i", v.x), lambda f, v: f("ij->k", v.x))

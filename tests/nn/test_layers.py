@@ -8,6 +8,7 @@ from hypothesis import given
 
 import minidl
 from minidl import nn, ops
+from minidl.engine.modes import observe
 from minidl.errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
 from minidl.verify import oracle
 from minidl.verify.strategies import EXACT, convolutions, fill, poolings
@@ -41,6 +42,26 @@ def test_linear(bias):
     x = whole((4, 3))
     exact(layer(x), oracle.linear(x.numpy(), weight, shift))
     exact(layer(x.reshape(2, 2, 3)), oracle.linear(x.numpy(), weight, shift).reshape(2, 2, 2))
+
+
+def test_linear_relu_is_a_linear_and_a_relu():
+    layer, x = filled(nn.LinearReLU(3, 4)), whole((5, 3), 9)
+    expected = np.maximum(
+        oracle.linear(x.numpy(), layer[0].weight.numpy(), layer[0].bias.numpy()), 0
+    )
+    exact(layer(x), expected)
+    exact(layer[1](layer[0](x)), expected)
+    exact(layer[:1](x), layer[0](x).numpy())
+    called = []
+    with observe(lambda phase, function, inputs, result: called.append(function.name)):
+        layer(x)
+        assert called == ["LinearRelu"]
+        remove = layer[1].register_forward_pre_hook(lambda module, args: called.append("hook"))
+        exact(layer(x), expected)
+        remove()
+    assert called[1:] == ["Linear", "hook", "Relu"]
+    layer[1] = nn.Identity()
+    exact(layer(x), layer[0](x).numpy())
 
 
 @given(case=convolutions(kinds=EXACT))

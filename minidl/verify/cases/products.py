@@ -67,7 +67,7 @@ def matmul_writes_where_it_is_told(backend: Backend, case: tuple[Laid, Laid]) ->
 SIZES = ((1, 300, 1), (17, 33, 65), (128, 784, 10), (257, 129, 31), (2, 2000, 3), (300, 260, 230))
 
 
-@covers("matmul", "linear")
+@covers("matmul", "linear", "linear_relu")
 @each("sizes", SIZES)
 def matrices_as_networks_have_them(
     backend: Backend, method: str, sizes: tuple[int, int, int]
@@ -78,9 +78,11 @@ def matrices_as_networks_have_them(
         weight = Laid(fill((columns, inner), dtype, "integers", 2), layout)
         bias = fill((columns,), dtype, "integers", 3)
         expected = x.values.astype(np.float64) @ weight.values.T.astype(np.float64)
-        if method == "linear":
-            actual = call(backend, "linear", x, weight, bias)
+        if method != "matmul":
+            actual = call(backend, method, x, weight, bias)
             expected += bias
+            if method == "linear_relu":
+                expected = np.maximum(expected, 0)
         else:
             actual = call(backend, "matmul", x, Laid(weight.values.T.copy(), layout))
         assert_same(actual, expected.astype(dtype), signed_zero=False)
@@ -110,14 +112,14 @@ def batched_matrices_as_attention_has_them(backend: Backend) -> None:
         assert_same(call(backend, "matmul", q, kt), expected.astype(dtype), signed_zero=False)
 
 
-@covers("matmul", "linear")
+@covers("matmul", "linear", "linear_relu")
 def nan_reaches_exactly_its_row(backend: Backend, method: str) -> None:
     """Zero times NaN is NaN: no product may be skipped because the other factor is 0."""
     for dtype in FLOATS:
         x = np.zeros((3, 4), dtype)
         x[1, 2] = np.nan
         other = np.zeros((5, 4), dtype)
-        args = (other, None) if method == "linear" else (other.T.copy(),)
+        args = (other.T.copy(),) if method == "matmul" else (other, None)
         expected = np.zeros((3, 5), dtype)
         expected[1] = np.nan
         assert_same(call(backend, method, x, *args), expected)
@@ -143,22 +145,23 @@ def host(
     return None if bias is None else function(bias.values)
 
 
-@covers("linear")
+@covers("linear", "linear_relu")
 @drawn(case=linears(EXACT))
-def linear_is_exact_on_exact_values(backend: Backend, case: Linear) -> None:
+def linear_is_exact_on_exact_values(backend: Backend, method: str, case: Linear) -> None:
     x, weight, bias = case
-    expected = oracle.linear(x.values, weight.values, host(bias)).astype(x.dtype)
-    assert_same(call(backend, "linear", *case), expected, signed_zero=False)
+    expected = getattr(oracle, method)(x.values, weight.values, host(bias)).astype(x.dtype)
+    assert_same(call(backend, method, *case), expected, signed_zero=False)
 
 
-@covers("linear")
+@covers("linear", "linear_relu")
 @drawn(case=linears(BOUNDED))
-def linear_agrees_with_oracle(backend: Backend, case: Linear) -> None:
+def linear_agrees_with_oracle(backend: Backend, method: str, case: Linear) -> None:
+    """relu magnifies no error, so both have the same bound."""
     x, weight, bias = case
     magnitudes = oracle.linear(np.abs(x.values), np.abs(weight.values), host(bias, np.abs))
     bound = sum_bound(magnitudes, x.shape[1] + 1, x.dtype)
-    expected = oracle.linear(x.values, weight.values, host(bias))
-    assert_close(call(backend, "linear", *case), expected, bound, x.dtype)
+    expected = getattr(oracle, method)(x.values, weight.values, host(bias))
+    assert_close(call(backend, method, *case), expected, bound, x.dtype)
 
 
 SUBSCRIPTS = (

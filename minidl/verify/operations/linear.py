@@ -31,6 +31,10 @@ LINEAR = [
          eighths(2, 3, seed=1), eighths(2, seed=2)),
     case("linear: a vector", ops.linear, lambda x, w, b: x @ w.T + b, eighths(3),
          eighths(2, 3, seed=1), eighths(2, seed=2)),
+    case("linear_relu", ops.linear_relu, lambda x, w, b: np.maximum(x @ w.T + b, 0),
+         eighths(4, 3), eighths(2, 3, seed=1), eighths(2, seed=2)),
+    case("linear_relu: more axes, without bias", ops.linear_relu,
+         lambda x, w: np.maximum(x @ w.T, 0), eighths(2, 2, 3), eighths(2, 3, seed=1)),
     case("linear: only the weight", ops.linear, lambda x, w: x @ w.T, eighths(4, 3),
          eighths(2, 3, seed=1), constant=(0,)),
 ]  # fmt: skip

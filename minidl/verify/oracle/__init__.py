@@ -11,7 +11,7 @@ from .loss import cross_entropy, cross_entropy_grad
 from .normalize import batch_norm, batch_norm_grad, layer_norm, layer_norm_grad
 from .optimizer import adagrad_step, adam_step, rmsprop_step, sgd_step
 from .pool import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
-from .products import einsum, integer_matmul, linear, matmul
+from .products import einsum, integer_matmul, linear, linear_relu, matmul
 from .quantize import dequantize, int8_conv2d, quantize
 from .random import dropout, normal, philox, philox_block, uniform
 from .reduce import (
@@ -66,6 +66,7 @@ __all__ = [
     "layer_norm_grad",
     "leaky_relu",
     "linear",
+    "linear_relu",
     "log_softmax",
     "log_softmax_grad",
     "logsumexp",

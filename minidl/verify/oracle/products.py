@@ -42,6 +42,14 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.nda
     return y if bias is None else y + bias.astype(np.float64)
 
 
+def linear_relu(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    y = linear(x, weight, bias)
+    for index in np.ndindex(y.shape):
+        if y[index] < 0:
+            y[index] = 0
+    return y
+
+
 def einsum(subscripts: str, *operands: np.ndarray) -> np.ndarray:
     """For every value of every output letter, the sum over all values of the other letters."""
     inputs, output = subscripts.split("->")
