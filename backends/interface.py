@@ -7,7 +7,8 @@ shapes agree, indices are in range, axes are non-negative tuples. No method chan
 except where it says "in place". Results may be views of the inputs only where NumPy's would be.
 
 Letters in shapes: N batch, C and O channels in and out, H and W height and width, D features,
-R rows, K taps of a kernel, G groups. A `pair` is (vertical, horizontal).
+R rows, K taps of a kernel, G groups; in attention H heads, T queries, S keys, E features of a
+value. A `pair` is (vertical, horizontal).
 """
 
 from __future__ import annotations
@@ -440,6 +441,29 @@ class Backend(ABC):
         self, grad: Array, x: Array, weight: Array, mean: Array, var: Array, eps: float
     ) -> tuple[Array, Array, Array]:
         """Gradients of batch_norm with respect to x, weight and bias."""
+
+    # -- attention --------------------------------------------------------------------------------
+    @abstractmethod
+    def attention(
+        self, query: Array, key: Array, value: Array, mask: Array | None, causal: bool,
+        scale: float, p: float, seed: int, counter: int,
+    ) -> tuple[Array, Array]:  # fmt: skip
+        """Mean of the values, weighted by softmax(scale * query key^T + mask) with dropout.
+
+        query (N, H, T, D), key (N, H, S, D), value (N, H, S, E), of one dtype -> y (N, H, T, E) and
+        the logsumexp (N, H, T) of each row of scores. mask is None or broadcasts to (N, H, T, S):
+        bool, False where a query must not look, or floating, added to the scores. If causal, query
+        t looks at the keys up to t only. A row that may look nowhere has y = 0 and logsumexp =
+        -inf. Weight i (C order) is dropped as by `dropout`, with p, seed and counter. Values that
+        some query must not look at have to be finite: 0 times infinity is NaN.
+        """
+
+    @abstractmethod
+    def attention_grad(
+        self, grad: Array, query: Array, key: Array, value: Array, mask: Array | None, y: Array,
+        logsumexp: Array, causal: bool, scale: float, p: float, seed: int, counter: int,
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
+        """Gradients of attention with respect to query, key and value."""
 
     # -- losses -----------------------------------------------------------------------------------
     @abstractmethod

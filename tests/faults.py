@@ -37,6 +37,49 @@ def found_by(*methods: str, races: bool = False) -> Callable[[Kind], Kind]:
     return register
 
 
+# -- attention -------------------------------------------------------------------------------------
+
+
+@found_by("attention")
+class CausalAttentionLooksOneAhead(NumpyBackend):
+    def attention(self, query, key, value, mask, causal, scale, p, seed, counter):
+        if causal:
+            seen = np.tri(query.shape[2], key.shape[2], 1, dtype=bool)
+            hidden = -np.inf if mask is not None and mask.dtype.kind == "f" else False
+            mask = seen if mask is None else np.where(seen, mask, hidden)
+        return super().attention(query, key, value, mask, False, scale, p, seed, counter)
+
+
+@found_by("attention")
+class AttentionToNothingIsNan(NumpyBackend):
+    @quiet
+    def _weights(self, scores, logsumexp):
+        return np.exp(scores - logsumexp[..., None])
+
+
+@found_by("attention_grad")
+class AttentionGradForgetsTheScaleOfTheKey(NumpyBackend):
+    def attention_grad(self, grad, query, key, *args):
+        scale = args[5]
+        q, k, v = super().attention_grad(grad, query, key, *args)
+        return q, k / scale, v
+
+
+@found_by("attention_grad")
+class AttentionDropsOtherWeightsOnTheWayBack(NumpyBackend):
+    def attention_grad(self, *args):
+        return super().attention_grad(*args[:-1], args[-1] + 1)
+
+
+@found_by("attention")
+class AttentionOfOneBlockOfKeysOnly(NumpyBackend):
+    """Beyond 64 keys the maximum moves on and what came before is not scaled along."""
+
+    def attention(self, query, key, value, mask, *settings):
+        y, logsumexp = super().attention(query, key, value, mask, *settings)
+        return y * (1 if key.shape[2] <= 64 else 1 + 1e-3), logsumexp
+
+
 # -- arrays ----------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import jit
 from .activation import Activation
+from .attention import Attention
 from .blas import BLAS, require_gemm
 from .conv import Conv
 from .elementwise import Elementwise
@@ -19,8 +20,8 @@ from .softmax import Softmax
 
 
 class NumbaBackend(
-    Activation, Conv, Elementwise, Linear, Loss, Normalize, Optimizer, Pool, Random, Reduce,
-    Scatter, Softmax,
+    Activation, Attention, Conv, Elementwise, Linear, Loss, Normalize, Optimizer, Pool, Random,
+    Reduce, Scatter, Softmax,
 ):  # fmt: skip
     """The contract on NumPy arrays, computed by parallel kernels where that was measured to pay.
 

@@ -46,6 +46,7 @@ _SHARED = (
     "blas.py",
     "conv_loops.py",
     "microkernel.py",
+    "random.py",
     "runs.py",
     "softmax.py",
     "vector_math.py",

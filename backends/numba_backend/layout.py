@@ -48,3 +48,37 @@ def flat(x: Array) -> Array:
 def optional(x: Array | None, dtype: DType) -> Array:
     """x as kernels take it; an empty array in place of None, so that there is one signature."""
     return np.empty(0, dtype) if x is None else plain(x)
+
+
+class _Memory:
+    """All that lies between the first and the last element of an array with positive strides."""
+
+    __slots__ = ("__array_interface__", "owner")
+
+    def __init__(self, x: Array, size: int) -> None:
+        self.owner = x
+        self.__array_interface__ = {
+            "shape": (size,), "typestr": x.dtype.str, "version": 3,
+            "data": (x.__array_interface__["data"][0], False),
+        }  # fmt: skip
+
+
+def in_memory(x: Array) -> tuple[Array, tuple[int, ...]]:
+    """The memory of x as a flat array, and the strides of all axes but the last, in elements: so
+    kernels of one signature read views of any strides, where they are.
+
+    x is copied first if its last axis is not contiguous or another goes backwards.
+
+    >>> x = np.arange(24.0).reshape(2, 3, 4)[:, 1:, 1:3]
+    >>> memory, strides = in_memory(x)
+    >>> strides, memory[1 * strides[0] + 1 * strides[1]].item(), x[1, 1, 0].item()
+    ((12, 4), 21.0, 21.0)
+    """
+    size = x.itemsize
+    *steps, last = x.strides
+    if last != size or not x.flags.aligned or any(s < 0 or s % size for s in steps):
+        x = np.array(x, order="C", subok=False)
+        steps = list(x.strides[:-1])
+    strides = tuple(s // size for s in steps)
+    reach = sum(s * (n - 1) for s, n in zip(strides, x.shape, strict=False)) + x.shape[-1]
+    return np.asarray(_Memory(x, reach)), strides

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .activation import Activation
 from .arrays import Arrays
+from .attention import Attention
 from .conv import Conv
 from .elementwise import Elementwise
 from .int8 import Int8
@@ -25,8 +26,8 @@ __all__ = ["NumpyBackend"]
 
 
 class NumpyBackend(
-    Arrays, Elementwise, Activation, Reduce, ShapeOps, Linear, Conv, Pool, Normalize, Loss,
-    Random, Int8, Optimizer,
+    Arrays, Elementwise, Activation, Reduce, ShapeOps, Linear, Conv, Pool, Normalize, Attention,
+    Loss, Random, Int8, Optimizer,
 ):  # fmt: skip
     """All of the contract on NumPy arrays.
 

@@ -89,5 +89,8 @@ def test_each_backend_method_of_the_contract_has_a_door():
     from minidl.verify.conformance import contract_methods
 
     gradients = {m for m in contract_methods() if m.endswith("_grad")}
-    fused = {"gelu_grad", "silu_grad", "layer_norm_grad", "batch_norm_grad", "cross_entropy_grad"}
+    fused = {
+        "gelu_grad", "silu_grad", "layer_norm_grad", "batch_norm_grad", "cross_entropy_grad",
+        "attention_grad",
+    }  # fmt: skip
     assert gradients - fused - set(minidl.ops.__all__) == set()

@@ -5,6 +5,7 @@ definition, and sums are `math.fsum`, so that its own error is one rounding. Arr
 NumPy arrays of any dtype and go out as float64 (or integers). Keep inputs small.
 """
 
+from .attention import attention, attention_grad
 from .conv import col2im, conv2d, conv2d_input_grad, conv2d_weight_grad, im2col, output_size
 from .elementwise import BINARY, UNARY, gelu, gelu_grad, leaky_relu, map1, map2, silu_grad
 from .loss import cross_entropy, cross_entropy_grad
@@ -36,6 +37,8 @@ __all__ = [
     "adagrad_step",
     "adam_step",
     "arg",
+    "attention",
+    "attention_grad",
     "avg_pool2d",
     "avg_pool2d_grad",
     "batch_norm",
