@@ -9,6 +9,7 @@ that, its docstring says so.
 # isort: off
 from ..engine.operations import operations
 from .activation import gelu, leaky_relu, relu, relu_grad, sigmoid, silu, softplus
+from .attention import attention_weights, scaled_dot_product_attention, self_attention
 from .check import native_index
 from .compare import (
     equal, greater, greater_equal, less, less_equal, logical_and, logical_not, logical_or,
@@ -42,19 +43,19 @@ from .shape import (
 
 __all__ = [
     "abs", "adaptive_avg_pool2d", "adaptive_max_pool2d", "add", "alias", "argmax", "argmin",
-    "astype", "avg_pool2d", "avg_pool2d_grad", "batch_norm", "binary_cross_entropy_with_logits",
-    "broadcast_to", "clip", "clone", "concatenate", "conv2d", "conv2d_input_grad",
-    "conv2d_weight_grad", "conv_transpose2d", "cos", "cross_entropy", "cumsum", "divide", "dropout",
-    "einsum", "embedding", "embedding_grad", "equal", "erf", "exp", "expand", "flatten", "flip",
-    "gather", "gather_grad", "gelu", "getitem", "getitem_grad", "greater", "greater_equal",
-    "group_norm", "huber_loss", "index_add", "kl_div", "l1_loss", "layer_norm", "leaky_relu",
-    "less", "less_equal", "linear", "linear_relu", "log", "log_softmax", "log_softmax_grad",
-    "logical_and", "logical_not", "logical_or", "logsumexp", "matmul", "max", "max_pool2d",
-    "max_pool2d_grad", "maximum", "mean", "min", "minimum", "mse_loss", "multiply", "native_index",
-    "negative", "nll_loss", "not_equal", "pad", "permute", "pow", "relu", "relu_grad", "reshape",
-    "sigmoid", "sign", "silu", "sin", "softmax", "softmax_grad", "softplus", "split", "sqrt",
-    "squeeze", "stack", "subtract", "sum", "swapaxes", "tanh", "to_backend", "transpose",
-    "unsqueeze", "var", "where",
+    "astype", "attention_weights", "avg_pool2d", "avg_pool2d_grad", "batch_norm",
+    "binary_cross_entropy_with_logits", "broadcast_to", "clip", "clone", "concatenate", "conv2d",
+    "conv2d_input_grad", "conv2d_weight_grad", "conv_transpose2d", "cos", "cross_entropy", "cumsum",
+    "divide", "dropout", "einsum", "embedding", "embedding_grad", "equal", "erf", "exp", "expand",
+    "flatten", "flip", "gather", "gather_grad", "gelu", "getitem", "getitem_grad", "greater",
+    "greater_equal", "group_norm", "huber_loss", "index_add", "kl_div", "l1_loss", "layer_norm",
+    "leaky_relu", "less", "less_equal", "linear", "linear_relu", "log", "log_softmax",
+    "log_softmax_grad", "logical_and", "logical_not", "logical_or", "logsumexp", "matmul", "max",
+    "max_pool2d", "max_pool2d_grad", "maximum", "mean", "min", "minimum", "mse_loss", "multiply",
+    "native_index", "negative", "nll_loss", "not_equal", "pad", "permute", "pow", "relu",
+    "relu_grad", "reshape", "scaled_dot_product_attention", "self_attention", "sigmoid", "sign",
+    "silu", "sin", "softmax", "softmax_grad", "softplus", "split", "sqrt", "squeeze", "stack",
+    "subtract", "sum", "swapaxes", "tanh", "to_backend", "transpose", "unsqueeze", "var", "where",
 ]  # fmt: skip
 
 operations.install({name: globals()[name] for name in __all__})

@@ -181,6 +181,21 @@ wrong("layer_norm", ArgumentError, lambda f, v: f(v.x, 3, eps=-1))
 wrong("group_norm layer_norm", DTypeError, lambda f, v: f(v.whole, 3))
 wrong("dropout", ArgumentError, lambda f, v: f(v.x, 1.5), lambda f, v: f(v.x, "a"))
 
+ATTENTION = "scaled_dot_product_attention"
+wrong(ATTENTION, ShapeError, lambda f, v: f(v.x, v.long, v.x), lambda f, v: f(v.two, v.two, v.two),
+      lambda f, v: f(v.x, v.x, v.x[:1]), lambda f, v: f(v.x, v.x, v.x, v.mask),
+      lambda f, v: f(v.images, v.images, v.images, v.mask))  # fmt: skip
+wrong(ATTENTION, DTypeError, lambda f, v: f(v.x, v.wide, v.x), lambda f, v: f(v.x, v.x, [1.0]),
+      lambda f, v: f(v.x, v.x, v.x, v.whole[:, :2]))  # fmt: skip
+wrong(ATTENTION, ArgumentError, lambda f, v: f(v.x, v.x, v.x, None, 2),
+      lambda f, v: f(v.x, v.x, v.x, scale="a"))  # fmt: skip
+wrong(ATTENTION, BackendMismatch, lambda f, v: f(v.x, v.other, v.x))
+wrong("self_attention", ShapeError, lambda f, v: f(v.x),
+      lambda f, v: f(ones((1, 2, 3, 1, 2), backend=v.x.backend), v.mask))  # fmt: skip
+wrong("self_attention", DTypeError, lambda f, v: f(v.whole))
+wrong("attention_weights", ShapeError, lambda f, v: f(v.x, v.long), lambda f, v: f(v.two, v.two))
+wrong("attention_weights", DTypeError, lambda f, v: f(v.x, v.wide))
+
 wrong(LOSSES, ShapeError, lambda f, v: f(v.x, v.long))
 wrong(LOSSES, DTypeError, lambda f, v: f(v.x, v.whole))
 wrong(LOSSES, ArgumentError, lambda f, v: f(v.x, v.x, reduction="average"))
