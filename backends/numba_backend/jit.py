@@ -190,6 +190,11 @@ def helper(function: F) -> F:
     return cast("F", numba.njit(error_model="numpy", nogil=True)(function))
 
 
+def lane(function: F) -> F:
+    """A helper that LLVM builds into a loop however long it is, so that the loop can vectorise."""
+    return cast("F", numba.njit(error_model="numpy", nogil=True, forceinline=True)(function))
+
+
 def inlined(function: F) -> F:
     """A helper whose text is put in place of the call before compiling, constants and all.
 

@@ -25,12 +25,12 @@ from ..numpy_backend.random import (
     SQRT_HALF,
     TURN,
 )
-from .jit import Kernel, helper, kernel
+from .jit import Kernel, helper, kernel, lane
 from .layout import F32, F64, flat, plain, suits
 from .memory import empty
 
 PARALLEL_FROM = 1 << 12  # words
-STRETCH = 1 << 10  # elements of a dropout task, a multiple of 4
+STRETCH = 1 << 10  # words of a task, a multiple of 4
 
 Word: TypeAlias = Any  # np.uint64: Numba would mix it with a Python int to a float
 
@@ -40,12 +40,17 @@ LOW, HALF = np.uint64(MASK), np.uint64(32)
 LOGS, COSINES, SINES = (tuple(terms[::-1]) for terms in (LOG_TERMS, COS_TERMS, SIN_TERMS))
 
 
-@helper
+@lane
 def block(key: Word, counter: tuple[Word, Word], i: int) -> tuple[Word, Word, Word, Word]:
-    """The four words of Philox 4x32-10 block counter + i; a counter is its (lower, upper) half."""
-    lower, upper = counter[0] + np.uint64(i), counter[1]
-    if lower < counter[0]:
-        upper += np.uint64(1)
+    """The four words of Philox 4x32-10 block counter + i; a counter is its (lower, upper) half.
+
+    The carry is taken from the bits: LLVM would make an addition with an overflow flag out of a
+    comparison, and that has no vector form. Source: Warren (2013), "Hacker's Delight", 2-16.
+    """
+    step = np.uint64(i)
+    lower = counter[0] + step
+    carry = ((counter[0] & step) | ((counter[0] | step) & ~lower)) >> np.uint64(63)
+    upper = counter[1] + carry
     c0, c1, c2, c3 = lower & LOW, lower >> HALF, upper & LOW, upper >> HALF
     k0, k1 = key & LOW, key >> HALF
     for _ in range(ROUNDS):
@@ -55,22 +60,36 @@ def block(key: Word, counter: tuple[Word, Word], i: int) -> tuple[Word, Word, Wo
     return c0, c1, c2, c3
 
 
+@helper
+def fill_stretch(key: Word, counter: tuple[Word, Word], first: int, words: Array) -> None:
+    """words = those of the blocks from counter + first on."""
+    for i in range(words.size // 4):
+        a, b, c, d = block(key, counter, first + i)
+        words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3] = a, b, c, d
+
+
 @kernel(exact=True)
 def fill_words(key: Word, counter: tuple[Word, Word], words: Array) -> None:
-    """words (blocks, 4)."""
-    for i in prange(words.shape[0]):
-        out = words[i]
-        out[0], out[1], out[2], out[3] = block(key, counter, i)
+    """words (4 * blocks,)."""
+    for stretch in prange((words.size + STRETCH - 1) // STRETCH):
+        start = stretch * STRETCH
+        fill_stretch(key, counter, start // 4, words[start : start + STRETCH])
 
 
 @kernel(exact=True)
 def fill_uniform(key: Word, counter: tuple[Word, Word], y: Array) -> None:
-    """y (blocks, 4): the upper 24 bits of each word as a fraction."""
-    step = y.dtype.type(2.0**-24)
-    for i in prange(y.shape[0]):
-        out, words = y[i], block(key, counter, i)
-        for w in range(4):
-            out[w] = y.dtype.type(np.int64(words[w]) >> 8) * step
+    """y (4 * blocks,): the upper 24 bits of each word as a fraction."""
+    real, bits = y.dtype.type, np.uint64(8)
+    step = real(2.0**-24)
+    for stretch in prange((y.size + STRETCH - 1) // STRETCH):
+        start = stretch * STRETCH
+        out = y[start : start + STRETCH]
+        for i in range(out.size // 4):
+            a, b, c, d = block(key, counter, start // 4 + i)
+            out[4 * i] = real(np.int32(a >> bits)) * step
+            out[4 * i + 1] = real(np.int32(b >> bits)) * step
+            out[4 * i + 2] = real(np.int32(c >> bits)) * step
+            out[4 * i + 3] = real(np.int32(d >> bits)) * step
 
 
 @helper
@@ -104,12 +123,11 @@ def box_muller(word: Word, angle: Word) -> tuple[float, float]:
 
 @kernel(exact=True)
 def fill_normal(key: Word, counter: tuple[Word, Word], y: Array) -> None:
-    """y (blocks, 4): words 0 and 1 of a block make two deviates, words 2 and 3 the others."""
-    for i in prange(y.shape[0]):
-        out = y[i]
+    """y (4 * blocks,): words 0 and 1 of a block make two deviates, words 2 and 3 the others."""
+    for i in prange(y.size // 4):
         a, b, c, d = block(key, counter, i)
-        out[0], out[1] = box_muller(a, b)
-        out[2], out[3] = box_muller(c, d)
+        y[4 * i], y[4 * i + 1] = box_muller(a, b)
+        y[4 * i + 2], y[4 * i + 3] = box_muller(c, d)
 
 
 @kernel(exact=True)
@@ -118,12 +136,9 @@ def drop(key: Word, counter: tuple[Word, Word], threshold: Word, scale: float, x
     """y = x * scale where the element's word reaches threshold, else 0."""
     for stretch in prange((x.size + STRETCH - 1) // STRETCH):
         start, stop = stretch * STRETCH, min((stretch + 1) * STRETCH, x.size)
-        words = np.empty((STRETCH // 4, 4), np.uint32)
-        for i in range((stop - start + 3) // 4):
-            out = words[i]
-            out[0], out[1], out[2], out[3] = block(key, counter, start // 4 + i)
-        word, source = words.reshape(-1), x[start:stop]
-        target, kept = y[start:stop], mask[start:stop]
+        word = np.empty(STRETCH, np.uint32)
+        fill_stretch(key, counter, start // 4, word)
+        source, target, kept = x[start:stop], y[start:stop], mask[start:stop]
         for i in range(source.size):  # apart, so that it becomes vectors without branches
             keep = word[i] >= threshold
             scaled = source[i] * scale
@@ -135,9 +150,9 @@ class Random(NumpyBackend):
     """Whole blocks are made, and the rest of the last one dropped."""
 
     def philox(self, seed: int, counter: int, count: int) -> Array:
-        words = empty((-(-count // 4), 4), np.uint32)
+        words = empty((-(-count // 4) * 4,), np.uint32)
         fill_words.sized(count, PARALLEL_FROM)(np.uint64(seed), halves(counter), words)
-        return words.reshape(-1)[:count]
+        return words[:count]
 
     def uniform(self, seed: int, counter: int, shape: Shape, dtype: DType) -> Array:
         if dtype not in (F32, F64):
@@ -169,6 +184,6 @@ def halves(counter: int) -> tuple[Word, Word]:
 def filled(fill: Kernel, seed: int, counter: int, shape: Shape, dtype: DType) -> Array:
     """As many numbers as shape holds, made by a kernel that fills blocks of four."""
     count = math.prod(shape)
-    y = empty((-(-count // 4), 4), dtype)
+    y = empty((-(-count // 4) * 4,), dtype)
     fill.sized(count, PARALLEL_FROM)(np.uint64(seed), halves(counter), y)
-    return y.reshape(-1)[:count].reshape(shape)
+    return y[:count].reshape(shape)
