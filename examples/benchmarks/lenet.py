@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 import training
-from harness.workload import Arrays, Row
+from harness.workload import Row
 
 TITLE = "LeNet-5 on 28 x 28, Adam, training step"
 ROWS = [Row(f"batch {n}", n, batch=n) for n in (64, 256)]
 
 
-def given(batch: int) -> Arrays:
-    shapes = {
-        "0.weight": (6, 1, 5, 5), "0.bias": (6,), "3.weight": (16, 6, 5, 5), "3.bias": (16,),
-        "7.weight": (120, 400), "7.bias": (120,), "9.weight": (84, 120), "9.bias": (84,),
-        "11.weight": (10, 84), "11.bias": (10,),
-    }  # fmt: skip
-    return training.classified(shapes, batch, 1, 28, 28)
+def model(nn):
+    """The same text is a model of minidl and of PyTorch."""
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
+    )  # fmt: skip
+
+
+def given(batch):
+    return training.classified(model, batch, 1, 28, 28)
 
 
 def in_minidl(given, compiled):
     from minidl import nn
 
-    model = nn.Sequential(
-        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
-    )  # fmt: skip
-    return training.in_minidl(model, given, compiled)
+    return training.in_minidl(model(nn), given, compiled)
 
 
 def in_pytorch(given, compiled):
     from torch import nn
 
     def make(channels_last):
-        model = nn.Sequential(
-            nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-            nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
-        )  # fmt: skip
-        return training.in_pytorch(model, given, compiled, channels_last=channels_last)
+        return training.in_pytorch(model(nn), given, compiled, channels_last=channels_last)
 
     return training.better(make)
 

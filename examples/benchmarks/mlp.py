@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import training
-from harness.workload import Arrays, Row
+from harness.workload import Row
 
 TITLE = "MLP 784-256-128-10, Adam, training step"
 ROWS = [Row(f"batch {n}", n, batch=n) for n in (32, 64, 256)]
 
 
-def given(batch: int) -> Arrays:
-    shapes = {
-        "0.weight": (256, 784), "0.bias": (256,), "2.weight": (128, 256), "2.bias": (128,),
-        "4.weight": (10, 128), "4.bias": (10,),
-    }  # fmt: skip
-    return training.classified(shapes, batch, 784)
+def model(nn):
+    """The same text is a model of minidl and of PyTorch."""
+    return nn.Sequential(
+        nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10)
+    )
+
+
+def given(batch):
+    return training.classified(model, batch, 784)
 
 
 def in_minidl(given, compiled):
     from minidl import nn
 
-    model = nn.Sequential(
-        nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10)
-    )
-    return training.in_minidl(model, given, compiled)
+    return training.in_minidl(model(nn), given, compiled)
 
 
 def in_pytorch(given, compiled):
     from torch import nn
 
-    model = nn.Sequential(
-        nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10)
-    )
-    return training.in_pytorch(model, given, compiled)
+    return training.in_pytorch(model(nn), given, compiled)
 
 
 def in_jax(given, compiled):

@@ -8,7 +8,7 @@ would end in denormal numbers, which processors compute slowly, and some librari
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,20 +22,27 @@ Step = Callable[[], Any]
 # -- what all are given ----------------------------------------------------------------------------
 
 
-def classified(shapes: dict[str, Sequence[int]], *x_shape: int) -> Arrays:
-    """Weights, a batch "x", and its "target": one of ten classes.
+def classified(model: Callable[[Any], Any], *x_shape: int, classes: int = 10) -> Arrays:
+    """The model's weights, a batch "x", and its "target": a class for each sample.
 
     Every sample is there twice, with two different classes. No loss can fall below log 2.
     """
     random = np.random.default_rng(0)
     half = random.standard_normal((x_shape[0] // 2, *x_shape[1:]), "float32")
-    label = random.integers(0, 10, len(half))
-    batch = {"x": np.concatenate([half, half]), "target": np.concatenate([label, (label + 1) % 10])}
-    return batch | weights(shapes)
+    label = random.integers(0, classes, len(half))
+    target = np.concatenate([label, (label + 1) % classes])
+    return {"x": np.concatenate([half, half]), "target": target} | weights(shapes(model))
 
 
-def weights(shapes: dict[str, Sequence[int]]) -> Arrays:
-    """Uniform in +-1/sqrt(fan in), as PyTorch starts; norm scales (of one axis) around 1."""
+def shapes(model: Callable[[Any], Any]) -> dict[str, tuple[int, ...]]:
+    """Of the parameters, by the names that PyTorch has for them too."""
+    from minidl import nn
+
+    return {name: p.shape for name, p in model(nn).named_parameters()}
+
+
+def weights(shapes: dict[str, tuple[int, ...]]) -> Arrays:
+    """Uniform in +-1/sqrt(fan in), as PyTorch starts; of one axis in +-0.1, norm scales around 1."""
     random = np.random.default_rng(1)
     made = {}
     for name, shape in shapes.items():
@@ -147,29 +154,49 @@ def in_jax(model: Any, given: Arrays, compiled: Any, loss: Any = None) -> Step:
 
 
 def in_mygrad(model: Any, given: Arrays) -> Step:
+    """MyGrad brings no Adam, so it gets one that allocates nothing; and its guard is off.
+
+    The guard makes arrays read-only while a graph holds them; its manual advises this for speed.
+    """
     import mygrad
     from mygrad.nnet.losses import softmax_crossentropy
 
+    mygrad.turn_memory_guarding_off()
     w = {name: mygrad.tensor(v) for name, v in transposed(given).items()}
-    mean = {name: np.zeros_like(v.data) for name, v in w.items()}
-    square = {name: np.zeros_like(v.data) for name, v in w.items()}
-    count = 0
+    adam = {name: NumpyAdam(p.data) for name, p in w.items()}
 
     def step() -> Any:
-        nonlocal count
         value = softmax_crossentropy(model(w, given["x"]), given["target"])
         value.backward()
-        count += 1
-        rate, fix = RATE / (1 - BETA1**count), 1 / (1 - BETA2**count)
-        for name, p in w.items():  # MyGrad brings no Adam
-            m, s, g = mean[name], square[name], p.grad
-            m += (1 - BETA1) * (g - m)
-            s += (1 - BETA2) * (g * g - s)
-            p.data[...] -= rate * m / (np.sqrt(s * fix) + EPS)
+        for name, p in w.items():
+            adam[name].step(p.data, p.grad)
             p.null_grad()
         return value
 
     return step
+
+
+class NumpyAdam:
+    """Adam for one array, in place."""
+
+    def __init__(self, param: np.ndarray) -> None:
+        self.count = 0
+        self.mean, self.square = np.zeros_like(param), np.zeros_like(param)
+        self.spare = np.empty_like(param)
+
+    def step(self, param: np.ndarray, grad: np.ndarray) -> None:
+        self.count += 1
+        spare, rate = self.spare, RATE / (1 - BETA1**self.count)
+        self.mean *= BETA1
+        self.mean += np.multiply(grad, 1 - BETA1, out=spare)
+        self.square *= BETA2
+        np.multiply(grad, grad, out=spare)
+        self.square += np.multiply(spare, 1 - BETA2, out=spare)
+        np.divide(self.square, 1 - BETA2**self.count, out=spare)
+        np.sqrt(spare, out=spare)
+        spare += EPS
+        np.divide(self.mean, spare, out=spare)
+        param -= np.multiply(spare, rate, out=spare)
 
 
 def in_dezero(model: Any, given: Arrays) -> Step:

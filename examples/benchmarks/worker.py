@@ -104,7 +104,7 @@ def library(contestant: Contestant) -> tuple[Callable[[Step], Step], Callable[[A
         import minidl
 
         minidl.use_backend(contestant.backend)
-        compiler = minidl.compile if contestant.compiled else unchanged
+        compiler = minidl.compile(fullgraph=True) if contestant.compiled else unchanged
         if contestant.package == "cupy":
             finish = waited_for(minidl.get_backend())
     elif contestant.package == "torch":

@@ -41,6 +41,7 @@ CONTESTANTS = {
         Contestant("MyGrad", "mygrad", "mygrad"),
         Contestant("DeZero", "dezero", "dezero"),
         Contestant("ONNX Runtime", "onnxruntime", "onnxruntime"),
+        Contestant("ONNX QLinearMatMul", "onnxruntime_product", "onnxruntime"),
     )
 }
-OURS = tuple(name for name in CONTESTANTS if name.startswith("minidl"))
+OURS = tuple(c.name for c in CONTESTANTS.values() if c.dialect == "minidl")

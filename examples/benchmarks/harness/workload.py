@@ -14,7 +14,7 @@ in_...      (given, compiled) -> a function that does one step and returns its l
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -46,13 +46,7 @@ def load(file: Path) -> ModuleType:
     folder = str(file.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(file.stem, module)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module(file.stem)
 
 
 def row_of(module: ModuleType, name: str) -> tuple[ModuleType, Row]:
