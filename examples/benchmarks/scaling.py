@@ -17,6 +17,7 @@ CONTESTANTS = ("minidl numpy", "minidl numba", "minidl numba, compiled", "PyTorc
 BATCHES = [Row(f"MLP, batch {n}", n, of=mlp, batch=n) for n in (16, 32, 64, 128, 256, 512, 1024)]
 DEPTHS = [Row(f"{n} layers of 128, batch 64", 64, depth=n) for n in (1, 2, 4, 8, 16, 32, 64)]
 ROWS = BATCHES + DEPTHS
+RATE = 1e-5  # through 64 layers a larger step would magnify rounding beyond comparison
 
 
 def model(depth):
@@ -41,10 +42,10 @@ def depth_of(given):
 def in_minidl(given, compiled):
     from minidl import nn
 
-    return training.in_minidl(model(depth_of(given))(nn), given, compiled)
+    return training.in_minidl(model(depth_of(given))(nn), given, compiled, rate=RATE)
 
 
 def in_pytorch(given, compiled):
     from torch import nn
 
-    return training.in_pytorch(model(depth_of(given))(nn), given, compiled)
+    return training.in_pytorch(model(depth_of(given))(nn), given, compiled, rate=RATE)

@@ -65,14 +65,16 @@ def transposed(given: Arrays) -> Arrays:
 # -- one step, library by library ------------------------------------------------------------------
 
 
-def in_minidl(model: Any, given: Arrays, compiled: Any, loss: str = "cross_entropy") -> Step:
+def in_minidl(
+    model: Any, given: Arrays, compiled: Any, loss: str = "cross_entropy", rate: float = RATE
+) -> Step:
     import minidl
     from minidl import ops, optim
 
     model.load_state_dict(
         {k: minidl.tensor(v) for k, v in only_weights(given).items()}, strict=False
     )
-    optimizer = optim.Adam(model.parameters(), lr=RATE)
+    optimizer = optim.Adam(model.parameters(), lr=rate)
     x, target = minidl.tensor(given["x"]), minidl.tensor(given["target"])
     criterion = getattr(ops, loss)
 
@@ -88,18 +90,15 @@ def in_minidl(model: Any, given: Arrays, compiled: Any, loss: str = "cross_entro
 
 
 def in_pytorch(
-    model: Any,
-    given: Arrays,
-    compiled: Any,
-    loss: str = "cross_entropy",
+    model: Any, given: Arrays, compiled: Any, loss: str = "cross_entropy", rate: float = RATE,
     channels_last: bool = False,
-) -> Step:
+) -> Step:  # fmt: skip
     import torch
 
     model.load_state_dict(
         {k: torch.tensor(v) for k, v in only_weights(given).items()}, strict=False
     )
-    optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
     x, target = torch.tensor(given["x"]), torch.tensor(given["target"])
     if channels_last:
         model.to(memory_format=torch.channels_last)
