@@ -34,7 +34,8 @@ def given(batch: int) -> Arrays:
         "x_codes": x.astype("uint8"), "weight_codes": weight.astype("int8"),
         "bias_codes": bias.astype("int32"), "w_scale": w_scale.astype("float32"),
         "y_scale": np.float32(y_scale), "x": np.float32((x - ZERO_POINT) * X_SCALE),
-        "weight": np.float32(weight * w_scale[:, None]), "bias": np.float32(bias * w_scale * X_SCALE),
+        "weight": np.float32(weight * w_scale[:, None]),
+        "bias": np.float32(bias * w_scale * X_SCALE),
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""LeNet-5 (LeCun et al., 1998) with ReLU and max pooling, on images of 28 x 28. One training step."""
+"""LeNet-5 (LeCun et al., 1998) with ReLU and max pooling, on 28 x 28. One training step."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def in_pytorch(given, compiled):
 
 
 def in_jax(given, compiled):
-    from jax import lax, numpy as jnp
+    from jax import lax
+    from jax import numpy as jnp
     from jax.nn import relu
 
     def conv(x, weight, bias, padding):

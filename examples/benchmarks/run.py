@@ -1,8 +1,8 @@
 """Compare minidl with other libraries, fairly, on the workloads beside this file.
 
-    python examples/benchmarks/run.py --only mlp,lenet --threads 2 --json speed.json --plot speed.png
+    python examples/benchmarks/run.py --only mlp,lenet --json speed.json --plot speed.png
 
-Libraries that are not installed are left out and named; `pip install "minidl[peers]"` brings them.
+Libraries that are not installed are named; `pip install "minidl[peers]"` brings them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from minidl.training import write_bytes
 HERE = Path(__file__).parent
 WORKLOADS = (
     "mlp", "mlp_tiny", "lenet", "conv", "resnet8", "transformer_block", "lstm", "int8_linear",
-    "one_op", "numpy_peers", "memory", "scaling",
+    "one_op", "numpy_peers", "memory", "scaling", "operations",
 )  # fmt: skip
 
 
@@ -40,20 +40,21 @@ def names_from(known: Any) -> Any:
     return parse
 
 
-def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+def chosen_rows(options: argparse.Namespace) -> list[tuple[Any, Any]]:
+    modules = [load(HERE / f"{name}.py") for name in options.only]
+    return [(m, row) for m in modules for row in m.ROWS if options.rows in row.name]
+
+
+def measure(options: argparse.Namespace, rows: list[tuple[Any, Any]]) -> list[dict[str, Any]]:
     results = []
-    for name in options.only:
-        module = load(HERE / f"{name}.py")
-        for row in module.ROWS:
-            if options.rows not in row.name:
-                continue
-            chosen = [c for c in those_for(module, row) if c.name in options.contestants]
-            duel = Duel(
-                module, row, chosen,
-                rounds=options.rounds, threads=options.threads, cold=options.cold,
-            )  # fmt: skip
-            results.append(duel.fight())
-            print(report.table(results[-1]), flush=True)
+    for module, row in rows:
+        contestants = [c for c in those_for(module, row) if c.name in options.contestants]
+        duel = Duel(
+            module, row, contestants,
+            rounds=options.rounds, threads=options.threads, cold=options.cold,
+        )  # fmt: skip
+        results.append(duel.fight())
+        print(report.table(results[-1]), flush=True)
     return results
 
 
@@ -73,21 +74,29 @@ def arguments() -> argparse.Namespace:
     add("--markdown", action="store_true", help="print one table over all rows")
     add("--json", type=new_file, metavar="FILE", help="save all figures")
     add("--plot", type=picture, metavar="FILE", help="save a chart (needs matplotlib)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.chosen = [] if options.load else chosen_rows(options)
+    if not options.load and not options.chosen:
+        parser.error(f"no row contains {options.rows!r}")
+    return options
+
+
+def loaded(files: list[Path]) -> dict[str, Any]:
+    """What earlier runs saved, as if one had measured it all."""
+    saved = [json.loads(file.read_text()) for file in files]
+    results = [result for one in saved for result in one["results"]]
+    print("\n".join(map(report.table, results)))
+    return {"environment": saved[0]["environment"], "results": results}
 
 
 def main() -> None:
     options = arguments()
     if options.load:
-        saved = [json.loads(file.read_text()) for file in options.load]
-        found = {"environment": saved[0]["environment"], "results": []}
-        found["results"] = [result for s in saved for result in s["results"]]
-        for result in found["results"]:
-            print(report.table(result))
+        found = loaded(options.load)
     else:
         environment = machine.environment(options.threads)
         print(report.about(environment))
-        found = {"environment": environment, "results": measure(options)}
+        found = {"environment": environment, "results": measure(options, options.chosen)}
     if options.markdown:
         print("\n" + report.markdown(found["results"]))
     if options.json:

@@ -29,7 +29,7 @@ def model(depth):
 
 
 def given(depth):
-    """Weights as He et al. (2015), arXiv:1502.01852, draw them: else little comes out of 64 layers."""
+    """Weights as He et al. (2015), arXiv:1502.01852, draw them, or little passes 64 layers."""
     arrays = training.classified(model(depth), 64, 128)
     gain = math.sqrt(6)
     return {k: v * gain if k.endswith("weight") else v for k, v in arrays.items()}

@@ -42,7 +42,7 @@ def shapes(model: Callable[[Any], Any]) -> dict[str, tuple[int, ...]]:
 
 
 def weights(shapes: dict[str, tuple[int, ...]]) -> Arrays:
-    """Uniform in +-1/sqrt(fan in), as PyTorch starts; of one axis in +-0.1, norm scales around 1."""
+    """Uniform in +-1/sqrt(fan in), as PyTorch starts; vectors in +-0.1, norm scales around 1."""
     random = np.random.default_rng(1)
     made = {}
     for name, shape in shapes.items():

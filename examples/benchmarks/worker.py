@@ -68,7 +68,7 @@ class Worker:
         return {"import_s": imported - started, "first_step_s": done - imported}
 
     def check(self) -> dict[str, Any]:
-        """Leave what the first steps compute in a file, measure memory, choose the length of a turn."""
+        """Leave what the first steps compute in a file; measure memory, and how long a step is."""
         steps = getattr(self.listing, "STEPS", 5)
         results = [self.first, *(arrays(self.finish(self.step())) for _ in range(steps - 1))]
         np.savez(self.result, *(np.stack(same) for same in zip(*results, strict=True)))
@@ -116,7 +116,7 @@ def library(contestant: Contestant) -> tuple[Callable[[Step], Step], Callable[[A
 
         compiler, finish = jax.jit, jax.block_until_ready
     elif contestant.package == "dezero":
-        np.int = int  # type: ignore[attr-defined]  # DeZero 0.0.13 uses the name; NumPy dropped it
+        vars(np)["int"] = int  # DeZero 0.0.13 uses the name, which NumPy dropped
     import_module(contestant.package)
     return compiler, finish
 
@@ -144,6 +144,8 @@ def arrays(result: Any) -> list[np.ndarray]:
 def plain(x: Any) -> Any:
     if hasattr(x, "detach"):  # minidl, PyTorch
         return x.detach().numpy()
+    if hasattr(x, "get"):  # CuPy
+        return x.get()
     return x.data if hasattr(x, "creator") else x  # MyGrad, DeZero; the others are arrays
 
 

@@ -67,8 +67,6 @@ def test_own_backend_counts_right(tmp_path):
         ("02_spiral.py", ("--backend", "abacus"), "no backend is called 'abacus'"),
         ("03_augmentation.py", ("--epochs", "0"), "--epochs: must be an integer >= 1"),
         ("digits.py", ("--json", "/no/such/a.json"), "--json: /no/such/a.json cannot be written"),
-        ("compare_backends.py", ("--backends", "numpy,abacus"), "no backend is called 'abacus'"),
-        ("compare_backends.py", ("--plot", "a.xyz"), "--plot: a.xyz must end in"),
     ],
 )
 def test_bad_options_are_refused_before_the_work(tmp_path, script, options, said):
@@ -79,23 +77,15 @@ def test_bad_options_are_refused_before_the_work(tmp_path, script, options, said
     assert "Traceback" not in done.stderr
 
 
-def test_compare_backends_measures_and_draws(tmp_path):
-    options = ("--backends", "numpy,numpy", "--rows", "tanh", "--rounds", "3")
-    run(tmp_path, "compare_backends.py", *options, "--json", "c.json", "--plot", "c.png")
-    found = json.loads((tmp_path / "c.json").read_text())["rows"][0]
-    assert found["disagree"] == []
-    assert found["backends"]["numpy"]["median_s"] > 0
-    assert is_picture(tmp_path / "c.png")
-
-
 DIGITS = ("--backend", "numpy", "--model", "mlp", "--epochs", "1")
-COMPARED = ("--backends", "numpy", "--rows", "tanh", "--rounds", "1")
+COMPARED = ("--only", "one_op", "--contestants", "minidl numpy", "--rounds", "1")
 FULL_DISK = """
 import errno, os, runpy, sys
 def fail(handle):
     raise OSError(errno.ENOSPC, "No space left on device")
 os.fsync = fail
 sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))  # as Python does for a script
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
@@ -107,8 +97,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         ("03_augmentation.py", ("--epochs", "1", "--plot", "old.png")),
         ("digits.py", (*DIGITS, "--json", "old.json")),
         ("digits.py", (*DIGITS, "--plot", "old.png")),
-        ("compare_backends.py", (*COMPARED, "--json", "old.json")),
-        ("compare_backends.py", (*COMPARED, "--plot", "old.png")),
+        ("benchmarks/run.py", (*COMPARED, "--json", "old.json")),
+        ("benchmarks/run.py", (*COMPARED, "--plot", "old.png")),
     ],
     ids=lambda value: value[-1] if isinstance(value, tuple) else value,
 )
@@ -119,22 +109,6 @@ def test_a_result_that_cannot_be_written_leaves_the_old_one(tmp_path, script, op
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert "No space left on device" in done.stderr
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"]
-
-
-def test_compare_backends_refuses_to_compare_what_disagrees(monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    import compare_backends as script
-
-    class Fake:
-        def __init__(self, name, total):
-            self.name, self.total = name, total
-
-        def ask(self, command):
-            return {"first": 0.1, "sum": self.total} if "prepare" in command else 0.01
-
-    result = script.compare([Fake("a", 1.0), Fake("b", 1.1)], "x", 3)
-    assert result["disagree"] == ["b"]
-    assert script.compare([Fake("a", 1.0), Fake("b", 1.0)], "x", 3)["disagree"] == []
 
 
 def test_the_main_job_keeps_its_promises(tmp_path):

@@ -18,7 +18,7 @@ def spread(values: list[float]) -> dict[str, Any]:
 
 
 def ratio(theirs: list[float], ours: list[float]) -> dict[str, Any]:
-    """How many times as fast as theirs ours is: the median over the rounds of the quotient within one.
+    """How many times as fast ours is: the median over the rounds of the quotient within one.
 
     Both took their turn within the same second or two, so what the machine did then cancels.
     """

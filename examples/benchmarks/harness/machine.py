@@ -73,7 +73,7 @@ def _idle(seconds: float) -> float:
 
 
 def _ticks() -> list[int]:
-    """user, nice, system, idle, iowait, irq, softirq, steal; empty where the system does not say."""
+    """user, nice, system, idle, iowait, irq, softirq, steal; empty where nobody counts."""
     file = Path("/proc/stat")
     return [int(n) for n in file.read_text().split(maxsplit=9)[1:9]] if file.exists() else []
 

@@ -1,14 +1,15 @@
 """Intel's MKL on AMD processors.
 
-PyTorch multiplies matrices with Intel's MKL. MKL asks the processor for its maker before it asks what
-it can do, and on one that is not Intel's it takes an older, slower path, though the instructions for
-the fast one are there. It asks through two functions of its own, which the loader resolves
-like any other: a library that defines functions of these names, loaded first, answers "yes", and the
-same MKL runs at twice the speed. No number changes beyond its rounding.
+PyTorch multiplies matrices with Intel's MKL. MKL asks for the processor's maker before it asks what
+the processor can do, and where the maker is not Intel it takes an older, slower path, although the
+instructions for the fast one are there. It asks two functions of its own, which the loader finds
+by name as it finds any other. A library that has functions of these names and is loaded first
+answers "yes", and the same MKL multiplies about twice as fast; results differ in rounding only.
 
-Who compares with PyTorch as it is installed compares with what a user gets; who wants to know
-how good his kernels are compares with what PyTorch's authors wrote. Both are asked here, so both
-are measured. The trick is no advice for production: Intel does not document these names.
+PyTorch as it is installed is what a user gets. To know how good our own kernels are, they have to
+be compared with what the authors of PyTorch and MKL wrote for such a processor, or the figure would
+say more about that question than about anybody's code. So both are measured and both are printed.
+It is no advice for other uses: Intel does not document these names.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ class Process:
 
 @contextmanager
 def ended_after(seconds: float, process: subprocess.Popen[str]) -> Iterator[None]:
-    """End the process if the block takes longer: whoever waits for it then hears that it is gone."""
+    """End the process if the block takes longer; whoever waits for it hears that it is gone."""
     timer = threading.Timer(seconds, process.kill)
     timer.start()
     try:

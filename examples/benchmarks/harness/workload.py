@@ -37,7 +37,9 @@ class Row:
     `of` is another workload's module, where this one only measures something else about it.
     """
 
-    def __init__(self, name: str, samples: int, *, of: ModuleType | None = None, **sizes: Any):
+    def __init__(
+        self, name: str, samples: int, /, *, of: ModuleType | None = None, **sizes: Any
+    ) -> None:
         self.name, self.samples, self.of, self.sizes = name, samples, of, sizes
 
 
