@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,32 +20,41 @@ KEPT = 1 << 28  # bytes that may lie idle; beyond, all of them go back to the sy
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
+class _Block(NamedTuple):
+    """A piece of memory. To ask an array for its address takes longer than all the rest here."""
+
+    memory: Array
+    address: int
+    size: int  # bytes
+
+
 class _Idle:
     """Blocks that wait, by size. Lists pop and append in one step, so threads need no lock."""
 
     def __init__(self) -> None:
-        self.blocks: dict[int, list[Array]] = {}
+        self.blocks: dict[int, list[_Block]] = {}
         self.bytes = 0  # two threads may miscount it a little; it only bounds what is kept
 
-    def take(self, size: int) -> Array:
+    def take(self, size: int) -> _Block:
         """A block of size bytes that nobody uses, or a new one."""
         try:
             block = self.blocks[size].pop()
         except (KeyError, IndexError):
-            raw = np.empty(size + ALIGNMENT, np.uint8)
-            start = -raw.ctypes.data % ALIGNMENT
-            return raw[start : start + size]
+            memory = np.empty(size + ALIGNMENT, np.uint8)
+            address: int = memory.ctypes.data
+            return _Block(memory, address + -address % ALIGNMENT, size)
         self.bytes -= size
         return block
 
-    def give(self, block: Array) -> None:
+    def give(self, block: _Block) -> None:
         """Keep a block for the next taker, unless it alone is too much."""
-        if self.bytes + block.size > KEPT:
+        size = block.size
+        if self.bytes + size > KEPT:
             self.blocks, self.bytes = {}, 0
-            if block.size > KEPT:
+            if size > KEPT:
                 return
-        self.blocks.setdefault(block.size, []).append(block)
-        self.bytes += block.size
+        self.blocks.setdefault(size, []).append(block)
+        self.bytes += size
 
 
 IDLE = _Idle()
@@ -59,14 +68,14 @@ class _Lease:
 
     __slots__ = ("__array_interface__", "block")
 
-    def __init__(self, shape: Shape, dtype: DType, block: Array) -> None:
+    def __init__(self, shape: Shape, dtype: DType, block: _Block) -> None:
         self.block = block
         self.__array_interface__: dict[str, Any] = {
             "shape": shape, "typestr": dtype.str, "version": 3,
-            "data": (block.ctypes.data, False),
+            "data": (block.address, False),
         }  # fmt: skip
 
-    def __del__(self, give: Callable[[Array], None] = IDLE.give) -> None:  # IDLE ends before some
+    def __del__(self, give: Callable[[_Block], None] = IDLE.give) -> None:  # IDLE ends before some
         give(self.block)
 
 

@@ -14,6 +14,9 @@ from .jit import kernel
 from .layout import I64, flat, plain, suits
 
 SUM_FROM = 1 << 16  # elements; below, NumPy's sum is as fast
+COLUMNS_FROM = 1 << 15  # elements; below, NumPy adds rows up as fast
+COLUMNS_PARALLEL_FROM = 1 << 18
+STRIPE, BLOCK = 64, 64  # columns for one task, and rows whose sum is rounded on its own
 SUM_ROW = 16  # elements that lie side by side in a sum over more than one axis
 PARTS = 16  # into how many a sum over everything is split, whatever the number of threads
 
@@ -42,6 +45,30 @@ def sum_parts(x: Array, total: Array) -> None:
         total[p] = s
 
 
+@kernel()
+def sum_columns(x: Array, total: Array) -> None:
+    """x (R, C) -> total (C,): stripes of columns, in each the sums of BLOCK rows added up."""
+    rows, columns = x.shape
+    for stripe in prange((columns + STRIPE - 1) // STRIPE):
+        start, stop = stripe * STRIPE, min((stripe + 1) * STRIPE, columns)
+        whole, part = total[start:stop], np.empty(STRIPE, x.dtype)[: stop - start]
+        whole[:] = 0
+        for block in range(0, rows, BLOCK):
+            part[:] = 0
+            last = min(block + BLOCK, rows)
+            for r in range(block, last - 3, 4):
+                a, b = x[r, start:stop], x[r + 1, start:stop]
+                c, d = x[r + 2, start:stop], x[r + 3, start:stop]
+                for i in range(part.size):
+                    part[i] += (a[i] + b[i]) + (c[i] + d[i])
+            for r in range(last - (last - block) % 4, last):
+                row = x[r, start:stop]
+                for i in range(part.size):
+                    part[i] += row[i]
+            for i in range(part.size):
+                whole[i] += part[i]
+
+
 @kernel(exact=True)
 def extremes(x: Array) -> Any:
     """The smallest and the largest of integers."""
@@ -68,11 +95,19 @@ class Reduce(NumpyBackend):
         return y
 
     def sum(self, x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
-        if x.size < SUM_FROM or not suits(x) or not x.flags.c_contiguous:
+        if x.size < COLUMNS_FROM or not suits(x) or not x.flags.c_contiguous:
             return super().sum(x, axis, keepdims)
         axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
         kept = [a for a in range(x.ndim) if a not in axes]
         shape = tuple(1 if a in axes else n for a, n in enumerate(x.shape) if keepdims or a in kept)
+        if kept and kept[0] == len(axes):  # only leading axes are summed over
+            total = np.empty(shape, x.dtype)
+            sum_columns.sized(x.size, COLUMNS_PARALLEL_FROM)(
+                plain(x).reshape(-1, total.size), flat(total)
+            )
+            return total
+        if x.size < SUM_FROM:
+            return super().sum(x, axis, keepdims)
         if not kept:
             parts = np.empty(PARTS)
             sum_parts(plain(x).reshape(-1), parts)
