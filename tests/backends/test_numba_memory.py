@@ -56,7 +56,7 @@ def test_whatever_still_looks_at_it_keeps_it(hold):
     assert address(memory.empty(SHAPE, DTYPE)) != where
     del held
     gc.collect()
-    assert where in {address(b) for b in memory.IDLE.blocks[np.prod(SHAPE) * 4]}
+    assert where in {b.address for b in memory.IDLE.blocks[np.prod(SHAPE) * 4]}
 
 
 def test_small_arrays_and_other_sizes_are_fresh():
