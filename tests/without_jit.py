@@ -1,55 +1,73 @@
 """The Numba backend as plain Python, under NUMBA_DISABLE_JIT=1, so that coverage sees its kernels.
 
-Missing then are the threading layer and the intrinsics, which are LLVM code: the door to BLAS, here
-called from Python at the address that compiled code calls, the copying of runs, the micro-kernel.
+Missing then are the threading layer and the intrinsics, which are LLVM code: the copying of lines
+and the micro-kernels.
 """
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
-import llvmlite.binding
 import numpy as np
-from numba.core.registry import cpu_target
 
-from backends.numba_backend import blas, conv_loops, jit, microkernel
-
-_CHAR, _SIZE, _POINTER = ctypes.c_char, ctypes.c_ssize_t, ctypes.c_void_p
-_MATRIX = (_POINTER, _SIZE)
-_XXGEMM = ctypes.PYFUNCTYPE(
-    ctypes.c_int, *[_CHAR] * 3, *[_SIZE] * 3, _POINTER, *_MATRIX, *_MATRIX, _POINTER, *_MATRIX
-)
+from backends.numba_backend import conv, conv_micro, frames, jit, microkernel
 
 
 def install() -> None:
     """Let the backend start, and its kernels run one after the other on the calling thread."""
-    assert cpu_target.target_context  # making it registers Numba's symbols
-    xxgemm = _XXGEMM(llvmlite.binding.address_of_symbol(blas._SYMBOL))
-
-    def call(
-        a: int, trans_a: bool, b: int, trans_b: bool, c: int, shape: Any, strides: Any, scale: Any
-    ) -> None:
-        kind, flags = scale.dtype.char.replace("f", "s").encode(), (b"n", b"t")
-        alpha, beta = scale.ctypes.data, scale[1:].ctypes.data
-        xxgemm(
-            kind, flags[trans_a], flags[trans_b], *shape,
-            alpha, a, strides[0], b, strides[1], beta, c, strides[2],
-        )  # fmt: skip
-
-    blas._xxgemm = call
-    conv_loops.copy_run, conv_loops.add_run = _copy_run, _add_run
+    for name, stand_in in (
+        ("copy_lines", _copy_lines), ("copy_every_second", _copy_every_second),
+        ("fill_run", _fill_run), ("weighted", _weighted), ("dots", _dots),
+    ):  # fmt: skip
+        for module in (conv, frames):
+            if hasattr(module, name):
+                setattr(module, name, stand_in)
     microkernel.micro, microkernel.transpose_block = _micro, _transpose_block
     jit.Kernel._run = np.errstate(all="ignore")(jit.Kernel._run)  # compiled code never warns
     jit.THREADS.exclusive = False
 
 
-def _copy_run(target: np.ndarray, at: int, source: np.ndarray, start: int, count: int) -> None:
-    target.reshape(-1)[at : at + count] = source.reshape(-1)[start : start + count]
+def _lines(at: int, step: int, lines: int, count: int, spacing: int = 1) -> np.ndarray:
+    return at + np.arange(max(lines, 0))[:, None] * step + np.arange(max(count, 0)) * spacing
 
 
-def _add_run(target: np.ndarray, at: int, source: np.ndarray, start: int, count: int) -> None:
-    target.reshape(-1)[at : at + count] += source.reshape(-1)[start : start + count]
+def _copy_lines(
+    target: np.ndarray, at: int, target_step: int, source: np.ndarray, start: int,
+    source_step: int, lines: int, count: int, spacing: int = 1,
+) -> None:  # fmt: skip
+    into = _lines(at, target_step, lines, count)
+    target[into] = source[_lines(start, source_step, lines, count, spacing)]
+
+
+def _copy_every_second(*arguments: Any) -> None:
+    _copy_lines(*arguments, 2)
+
+
+def _fill_run(target: np.ndarray, at: int, count: int, value: float) -> None:
+    target[at : at + count] = value
+
+
+def _weighted(
+    rows: int, y: np.ndarray, y_at: int, y_row: int, weight: np.ndarray, w_at: int, w_row: int,
+    x: np.ndarray, x_at: int, taps: np.ndarray, first: int, depth: int, bias: np.ndarray, b_at: int,
+) -> None:  # fmt: skip
+    weights, planes = taps[first : first + depth].T
+    row = np.arange(rows)[:, None]
+    columns = np.arange(microkernel.PANEL // y.itemsize)
+    left = weight[w_at + row * w_row + weights]
+    right = x[x_at + planes[:, None] + columns]
+    y[y_at + row * y_row + columns] = left @ right + bias[b_at : b_at + rows, None]
+
+
+def _dots(
+    rows: int, y: np.ndarray, y_at: int, y_row: int, g: np.ndarray, g_at: int, g_row: int,
+    x: np.ndarray, x_at: int, taps: np.ndarray, first: int, pixels: int,
+) -> None:  # fmt: skip
+    row, columns = np.arange(rows)[:, None], np.arange(pixels)
+    planes = taps[first : first + conv_micro.TAPS, 1]
+    left = g[g_at + row * g_row + columns]
+    right = x[x_at + planes[:, None] + columns]
+    y[y_at + row * y_row + np.arange(conv_micro.TAPS)] += left @ right.T
 
 
 def _micro(

@@ -10,12 +10,11 @@ from importlib.util import find_spec
 
 from ..errors import BackendUnavailable
 
-_missing = [name for name in ("numba", "scipy", "threadpoolctl") if find_spec(name) is None]
-if _missing:
+if find_spec("numba") is None:
     raise BackendUnavailable(
-        f'the Numba backend needs {" and ".join(_missing)}; to install: pip install "minidl[numba]"'
+        'the Numba backend needs numba; to install: pip install "minidl[numba]"'
     )
 
-from .backend import NumbaBackend  # noqa: E402
+from .backend import NumbaBackend
 
 __all__ = ["NumbaBackend"]

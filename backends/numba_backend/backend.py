@@ -5,7 +5,6 @@ from __future__ import annotations
 from . import jit
 from .activation import Activation
 from .attention import Attention
-from .blas import BLAS, require_gemm
 from .conv import Conv
 from .elementwise import Elementwise
 from .linear import Linear
@@ -32,15 +31,11 @@ class NumbaBackend(
 
     name = "numba"
 
-    def __init__(self) -> None:
-        require_gemm()
-
     def describe(self) -> dict[str, str]:
         return {
             **super().describe(),
             "numba": jit.numba.__version__,
             "threads": f"{jit.get_num_threads()} ({jit.layer()})",
-            "blas": BLAS.describe(),
             "cache": jit.config.CACHE_DIR
             or "__pycache__ beside the kernels, else the user's cache",
         }

@@ -43,11 +43,12 @@ if "OMP_WAIT_POLICY" not in os.environ:
 # another file does. So these files' contents are part of the name a kernel is cached under.
 _SHARED = (
     "jit.py",
-    "blas.py",
-    "conv_loops.py",
+    "conv_micro.py",
+    "frames.py",
+    "ir_words.py",
+    "lines.py",
     "microkernel.py",
     "random.py",
-    "runs.py",
     "softmax.py",
     "vector_math.py",
 )

@@ -12,7 +12,7 @@ from ..interface import Array, Pair, Shape
 from ..numpy_backend import NumpyBackend
 from ..numpy_backend.pool import DENSE
 from ..numpy_backend.windows import framed, out_size
-from .conv_loops import reach
+from .frames import reach
 from .jit import helper, inlined, kernel
 from .layout import plain, suits
 from .memory import empty

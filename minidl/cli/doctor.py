@@ -23,7 +23,7 @@ from ..engine.random import Generator
 from ..engine.tensor import Tensor
 
 PACKAGES = (
-    "numpy", "safetensors", "tqdm", "numba", "scipy", "threadpoolctl", "cupy-cuda12x",
+    "numpy", "safetensors", "tqdm", "numba", "threadpoolctl", "cupy-cuda12x",
     "cupy-cuda13x", "scikit-learn", "matplotlib",
 )  # fmt: skip
 # Room for float32 rounding in a convolution of 9 products and its gradient: 64 roundings' worth.

@@ -192,7 +192,7 @@ def test_odd_layouts_give_the_same_and_compile_nothing(numba_backend):
         return numba_backend.conv2d(x, W, None, ONE, ONE, ONE, 1)
 
     expected = convolve(X)
-    compiled = len(conv.forward._parallel.signatures)
+    compiled = len(conv.convolve._parallel.signatures)
     read_only, fortran, strided = X.copy(), np.asfortranarray(X), np.repeat(X, 2, axis=3)[..., ::2]
     read_only.flags.writeable = False
     backwards = X[:, :, ::-1].copy()[:, :, ::-1]
@@ -202,25 +202,7 @@ def test_odd_layouts_give_the_same_and_compile_nothing(numba_backend):
         assert np.array_equal(x, before)
     repeated = np.broadcast_to(X[:1], X.shape)
     assert np.array_equal(convolve(repeated), convolve(repeated.copy()))
-    assert len(conv.forward._parallel.signatures) == compiled
-
-
-def test_a_shared_blas_is_held_only_inside(numba_backend):
-    from backends.numba_backend.blas import Libraries
-
-    class Library:
-        num_threads = 7
-
-        def set_num_threads(self, count):
-            self.num_threads = count
-
-    libraries, library = Libraries(), Library()
-    libraries.all, libraries.shared = [library], True
-    with libraries:
-        with libraries:
-            assert library.num_threads == 1
-        assert library.num_threads == 1
-    assert library.num_threads == 7
+    assert len(conv.convolve._parallel.signatures) == compiled
 
 
 def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -313,36 +295,17 @@ assert (numba.relu(np.full(5000, -1, np.float32)) == 0).all()
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("package", ["numba", "scipy", "threadpoolctl"])
-def test_a_missing_package_is_named_with_the_line_that_installs_it(package):
+def test_a_missing_package_is_named_with_the_line_that_installs_it():
     result = run(
-        f"""
+        """
 import sys
-sys.modules[{package!r}] = None
+sys.modules["numba"] = None
 try:
     backends.get("numba")
 except backends.BackendUnavailable as error:
-    assert {package!r} in str(error) and 'pip install "minidl[numba]"' in str(error), error
+    assert "needs numba" in str(error) and 'pip install "minidl[numba]"' in str(error), error
 else:
     raise SystemExit("it started")
-"""
-    )
-    assert result.returncode == 0, result.stderr
-
-
-def test_numpy_keeps_its_own_blas_threads(numba_backend):
-    if numba_backend.describe()["blas"].count(";") == 0:
-        pytest.skip("NumPy and SciPy share one BLAS here")
-    result = run(
-        """
-from pathlib import Path
-from threadpoolctl import threadpool_info
-def threads():
-    home = str(Path(np.__file__).parent)
-    return [i["num_threads"] for i in threadpool_info() if i["filepath"].startswith(home)]
-before = threads()
-backends.get("numba")
-assert threads() == before and before, (before, threads())
 """
     )
     assert result.returncode == 0, result.stderr

@@ -1,0 +1,102 @@
+"""Copying many short lines, without what a loop costs to start.
+
+An image line of a dozen elements is too short for the loops that LLVM makes: they check for
+overlap, then run a vector part, then a scalar rest. Here all lines of a call have one length: the
+widest vector that fits is chosen once, and the last vector of a line ends where the line ends, even
+if it overlaps the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import numba.extending
+from numba import types
+from numba.core import cgutils as cgutils_untyped
+
+from .ir_words import INT, Words, number
+from .microkernel import isa
+
+cgutils: Any = cgutils_untyped
+intrinsic: Any = numba.extending.intrinsic
+
+
+@cast("Callable[[Any], Any]", intrinsic)
+def copy_lines(typing: Any, target: Any, at: Any, target_step: Any, source: Any, start: Any,
+               source_step: Any, lines: Any, count: Any) -> Any:  # fmt: skip
+    """`count` elements of each of `lines` lines, between flat arrays of one dtype.
+
+    Line i is copied from source[start + i * source_step] on to target[at + i * target_step] on.
+    """
+    n = types.intp
+    return types.void(target, n, n, source, n, n, n, n), partial(_lines, _copied)
+
+
+@cast("Callable[[Any], Any]", intrinsic)
+def copy_every_second(typing: Any, target: Any, at: Any, target_step: Any, source: Any, start: Any,
+                      source_step: Any, lines: Any, count: Any) -> Any:  # fmt: skip
+    """As `copy_lines`, but every second element of the source, `count` of them."""
+    n = types.intp
+    return types.void(target, n, n, source, n, n, n, n), partial(_lines, _every_second)
+
+
+@cast("Callable[[Any], Any]", intrinsic)
+def fill_run(typing: Any, target: Any, at: Any, count: Any, value: Any) -> Any:
+    """target[at : at + count] = value, of a flat array."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, at, count, value = arguments
+
+        def filled(words: Words, to: Any, out_of: Any, i: Any) -> None:
+            words.store(words.spread(value), to, i)
+
+        zero, one = number(0), number(1)
+        _lines(
+            filled, context, builder, signature, [target, at, zero, target, at, zero, one, count]
+        )
+
+    n = types.intp
+    return types.void(target, n, n, target.dtype), emit
+
+
+def _copied(words: Words, to: Any, out_of: Any, i: Any) -> None:
+    words.store(words.load(out_of, i), to, i)
+
+
+def _every_second(words: Words, to: Any, out_of: Any, i: Any) -> None:
+    """Two vectors that share an element, so that nothing behind the last one is read."""
+    first = words.builder.mul(i, number(2))
+    second = words.builder.add(first, number(words.lanes - 1))
+    pair = words.load(out_of, first), words.load(out_of, second)
+    half = (words.lanes + 1) // 2
+    chosen = [2 * k if k < half else words.lanes + 2 * (k - half) + 1 for k in range(words.lanes)]
+    words.store(words.shuffle(*pair, chosen), to, i)
+
+
+def _lines(step: Any, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """For each line, `step` at every vector of it; one loop for each width of vectors."""
+    target, at, target_step, source, start, source_step, lines, count = arguments
+    kind = signature.args[0]
+    done = builder.append_basic_block()
+    width = isa().vector
+    words = Words(context, builder, kind.dtype, width)
+    to, out_of = words.data(kind, target, at), words.data(kind, source, start)
+    while words.lanes:
+        lanes = number(words.lanes)
+        with builder.if_then(builder.icmp_signed(">=", count, lanes)):
+            last = builder.sub(count, lanes)
+            blocks = builder.sdiv(builder.sub(count, number(1)), lanes)
+            with cgutils.for_range(builder, lines, intp=INT) as line:
+                into = builder.gep(to, [builder.mul(line.index, target_step)])
+                taken = builder.gep(out_of, [builder.mul(line.index, source_step)])
+                with cgutils.for_range(builder, blocks, intp=INT) as block:
+                    step(words, into, taken, builder.mul(block.index, lanes))
+                step(words, into, taken, last)
+            builder.branch(done)
+        width //= 2
+        words = Words(context, builder, kind.dtype, width)
+    builder.branch(done)
+    builder.position_at_end(done)
+    return context.get_dummy_value()
