@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple, cast
 
@@ -39,17 +39,27 @@ _INT = ir.IntType(64)
 
 
 class Isa(NamedTuple):
-    """An instruction set: bytes of a vector, and how many rows of two vectors fit the registers."""
+    """An instruction set: bytes of a vector, and how many rows of two vectors fit the registers.
+
+    `dot` names what it has for products of bytes, of which a tile holds `dot_rows` rows of
+    `dot_vectors` vectors: see `dots.py`.
+    """
 
     name: str
     vector: int
     rows: int
+    dot: str
+    dot_rows: int
+    dot_vectors: int
 
 
-AVX512 = Isa("avx512", 64, 14)  # 32 registers: 28 for the tile, 2 for b, the rest for a
-AVX2 = Isa("avx2", 32, 6)  # 16 registers: 12 for the tile
-NEON = Isa("neon", 16, 12)  # 32 registers
-PORTABLE = Isa("portable", 16, 4)  # whatever LLVM makes of it; without FMA two operations
+AVX512_VNNI = Isa("avx512-vnni", 64, 14, "vnni", 6, 4)
+AVX512 = Isa("avx512", 64, 14, "madd", 4, 4)  # 32 registers: 28 for the tile, 2 for b, rest for a
+AVX2_VNNI = Isa("avx2-vnni", 32, 6, "vnni", 6, 2)
+AVX2 = Isa("avx2", 32, 6, "madd", 4, 2)  # 16 registers: 12 for the tile
+NEON_DOT = Isa("neon-dot", 16, 12, "sdot", 6, 4)
+NEON = Isa("neon", 16, 12, "plain", 4, 2)  # 32 registers
+PORTABLE = Isa("portable", 16, 4, "plain", 4, 2)  # whatever LLVM makes of it; without FMA two steps
 
 
 @cache
@@ -59,14 +69,7 @@ def isa() -> Isa:
     A vector of 64 bytes on a processor without AVX-512 would end the process: no wish raises it.
     Raises: BackendUnavailable for a wish that cannot be had.
     """
-    found = [PORTABLE]
-    if platform.machine().lower() in ("aarch64", "arm64"):
-        found.append(NEON)
-    features = llvmlite.binding.get_host_cpu_features()
-    if features.get("fma") and features.get("avx2"):
-        found.append(AVX2)
-        if features.get("avx512f"):
-            found.append(AVX512)
+    found = present(llvmlite.binding.get_host_cpu_features(), platform.machine().lower())
     wish = os.environ.get("MINIDL_ISA") or found[-1].name
     for known in found:
         if known.name == wish:
@@ -75,6 +78,31 @@ def isa() -> Isa:
         f"MINIDL_ISA={wish}: this processor has {', '.join(known.name for known in found)}; unset "
         "MINIDL_ISA, or name one of these"
     )
+
+
+def present(features: Mapping[str, bool], machine: str) -> list[Isa]:
+    """The instruction sets of a processor with these features, the best one last.
+
+    >>> [known.name for known in present({"avx2": True, "fma": True, "avx512f": True}, "x86_64")]
+    ['portable', 'avx2']
+    """
+    found = [PORTABLE]
+
+    def add(known: Isa, *needed: str) -> bool:
+        has = all(features.get(name) for name in needed)
+        found.extend([known] if has else [])
+        return has
+
+    if machine in ("aarch64", "arm64"):
+        add(NEON)
+        add(NEON_DOT, "dotprod")
+    if add(AVX2, "avx2", "fma"):
+        add(AVX2_VNNI, "avxvnni")
+        # Products of 16-bit numbers in 64 bytes came with the second part, BW, which only the
+        # first processors with AVX-512 lacked.
+        if add(AVX512, "avx512f", "avx512bw"):
+            add(AVX512_VNNI, "avx512vnni")
+    return found
 
 
 VECTORS = 2  # of b at a time
