@@ -5,7 +5,7 @@ package loads neither Numba nor CuPy.
 """
 
 from .errors import BackendError, BackendUnavailable, UnknownBackend
-from .interface import Array, Backend
+from .interface import Array, Backend, Finish, Requantize, Rescale
 from .registry import available, get, names, register, set_num_threads
 
 PROJECT = "minidl"  # `backends` is a common name: minidl checks that it imported this one
@@ -15,6 +15,9 @@ __all__ = [
     "Backend",
     "BackendError",
     "BackendUnavailable",
+    "Finish",
+    "Requantize",
+    "Rescale",
     "UnknownBackend",
     "available",
     "get",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -26,6 +26,40 @@ Shape: TypeAlias = tuple[int, ...]
 Pair: TypeAlias = tuple[int, int]
 Axes: TypeAlias = int | tuple[int, ...] | None
 DType: TypeAlias = np.dtype[Any]
+
+
+class Rescale(NamedTuple):
+    """Sums of products of codes become real numbers; every array has one element per output.
+
+    y = float32(sum + offset) * scale + bias, and max(y, 0) if relu. The addition in the brackets is
+    exact modulo 2^32; the conversion, the product and the second addition are rounded to float32
+    one after the other, never fused.
+    """
+
+    offset: Array  # int32
+    scale: Array  # float32
+    bias: Array  # float32
+    relu: bool
+
+
+class Requantize(NamedTuple):
+    """Sums of products of codes become codes again, in integers alone.
+
+    q = clip(round_half_even((sum + offset) * multiplier / 2^shift) + zero_point, low, high). The
+    addition in the brackets is exact modulo 2^32, the product has 64 bits; 0 <= multiplier < 2^31,
+    1 <= shift <= 62. Source: Jacob et al. (2018), arXiv:1712.05877, section 2.2.
+    """
+
+    offset: Array  # int32
+    multiplier: Array  # int32
+    shift: Array  # int32
+    zero_point: int
+    low: int
+    high: int
+    dtype: DType  # int8 or uint8
+
+
+Finish: TypeAlias = Rescale | Requantize | None  # None: the sums themselves, int32
 
 
 class Backend(ABC):
@@ -538,12 +572,27 @@ class Backend(ABC):
         """a (M, K) int8 or uint8 @ b (N, K) int8 transposed -> (M, N) int32, exact modulo 2^32."""
 
     @abstractmethod
+    def int8_pack(self, weight: Array, groups: int) -> Array:
+        """A layer's weight (O, D) or (O, C / groups, kh, kw) int8 as this backend multiplies by it.
+
+        Made once, it serves many calls of `int8_linear` and `int8_conv2d`. Its shape and contents
+        are the backend's own; groups is 1 for a linear layer.
+        """
+
+    @abstractmethod
+    def int8_linear(self, x: Array, weight: Array, packed: Array, finish: Finish) -> Array:
+        """x (N, D) int8 or uint8 @ weight (O, D) int8 transposed, finished -> (N, O).
+
+        packed is what `int8_pack` made of weight.
+        """
+
+    @abstractmethod
     def int8_conv2d(
-        self, x: Array, weight: Array, pad_value: int,
-        stride: Pair, padding: Pair, dilation: Pair, groups: int,
+        self, x: Array, weight: Array, packed: Array, pad_value: int,
+        stride: Pair, padding: Pair, dilation: Pair, groups: int, finish: Finish,
     ) -> Array:  # fmt: skip
-        """conv2d of x (int8 or uint8) with weight (int8) -> int32; padding is filled with
-        pad_value.
+        """conv2d of x (int8 or uint8) with weight (int8), finished; padding is filled with
+        pad_value. packed is what `int8_pack` made of weight.
         """
 
     # -- optimizers: in place on flat arrays of one dtype; `grad` is left as it is ---------------

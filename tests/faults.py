@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from backends import Requantize, Rescale
 from backends.numpy_backend import NumpyBackend, random
 from backends.numpy_backend.conv import grouped, per_group
 from backends.numpy_backend.pool import DENSE
@@ -740,16 +741,47 @@ class Int8SumsInOneFloat32(NumpyBackend):
 
 @found_by("int8_conv2d")
 class Int8ConvIsPaddedWithZero(NumpyBackend):
-    def int8_conv2d(self, x, weight, pad_value, stride, padding, dilation, groups):
-        return super().int8_conv2d(x, weight, 0, stride, padding, dilation, groups)
+    def _conv_sums(self, x, weight, pad_value, stride, padding, dilation, groups):
+        return super()._conv_sums(x, weight, 0, stride, padding, dilation, groups)
 
 
 @found_by("int8_conv2d")
 class Int8ConvSharesTheWeightsOfTheFirstGroup(NumpyBackend):
-    def int8_conv2d(self, x, weight, pad_value, stride, padding, dilation, groups):
+    def _conv_sums(self, x, weight, pad_value, stride, padding, dilation, groups):
         first = np.broadcast_to(per_group(weight, groups)[:1], per_group(weight, groups).shape)
         same = first.reshape(weight.shape)
-        return super().int8_conv2d(x, same, pad_value, stride, padding, dilation, groups)
+        return super()._conv_sums(x, same, pad_value, stride, padding, dilation, groups)
+
+
+@found_by("int8_linear")
+class PackedWeightsLoseTheirLastRow(NumpyBackend):
+    def int8_pack(self, weight, groups):
+        return weight[: -1 if len(weight) > 1 else None].copy()
+
+    def int8_linear(self, x, weight, packed, finish):
+        missing = ((0, len(weight) - len(packed)), (0, 0))
+        return super().int8_linear(x, np.pad(packed, missing), packed, finish)
+
+
+@found_by("int8_linear")
+class RescaleIsOneFusedStep(NumpyBackend):
+    def _finished(self, sums, finish, channels):
+        if not isinstance(finish, Rescale) or sums.ndim != 2:
+            return super()._finished(sums, finish, channels)
+        y = (sums + finish.offset).astype(np.float32).astype(np.float64) * finish.scale
+        y = (y + finish.bias).astype(np.float32)
+        return np.maximum(y, 0) if finish.relu else y
+
+
+@found_by("int8_linear", "int8_conv2d")
+class RequantizeRoundsHalfUp(NumpyBackend):
+    def _finished(self, sums, finish, channels):
+        if not isinstance(finish, Requantize):
+            return super()._finished(sums, finish, channels)
+        total = (sums + finish.offset.reshape(channels)).astype(np.int64)
+        shift = finish.shift.astype(np.int64).reshape(channels)
+        q = total * finish.multiplier.reshape(channels) + (np.int64(1) << (shift - 1)) >> shift
+        return np.clip(q + finish.zero_point, finish.low, finish.high).astype(finish.dtype)
 
 
 # -- optimizers ------------------------------------------------------------------------------------

@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from backends.numba_backend import conv, conv_micro, frames, jit, microkernel
+from backends.numba_backend import (
+    conv,
+    conv_micro,
+    dots,
+    frames,
+    int8,
+    int8_conv,
+    jit,
+    microkernel,
+)
 
 
 def install() -> None:
@@ -23,6 +32,8 @@ def install() -> None:
             if hasattr(module, name):
                 setattr(module, name, stand_in)
     microkernel.micro, microkernel.transpose_block = _micro, _transpose_block
+    int8.linear_tile, int8.transpose_block = _linear_tile, _transpose_block
+    int8_conv.conv_tile, int8_conv.copy_lines = _conv_tile, _copy_lines
     jit.Kernel._run = np.errstate(all="ignore")(jit.Kernel._run)  # compiled code never warns
     jit.THREADS.exclusive = False
 
@@ -87,3 +98,29 @@ def _transpose_block(
 ) -> None:
     side = np.arange(microkernel.isa().vector // source.itemsize)
     target[to + side[:, None] * to_row + side] = source[at + side * row + side[:, None]]
+
+
+def _quads(array: np.ndarray, signed: bool) -> np.ndarray:
+    """All bytes of an array as int32, four to a row."""
+    kind = np.int8 if signed or dots.SIGNED else np.uint8
+    return array.view(kind).reshape(-1, 4).astype(np.int32)
+
+
+def _linear_tile(
+    count: int, c: np.ndarray, a: np.ndarray, a_at: int, a_step: int, b: np.ndarray, b_at: int,
+    b_step: int, depth: int,
+) -> None:  # fmt: skip
+    k, lanes = np.arange(depth), np.arange(dots.WIDTH)
+    left = _quads(a, False)[a_at + np.arange(count)[:, None] * a_step + k]
+    right = _quads(b, True)[b_at + k[:, None] * b_step + lanes]
+    c[: count * dots.WIDTH] = np.einsum("mkq,klq->ml", left, right).reshape(-1)
+
+
+def _conv_tile(
+    count: int, c: np.ndarray, a: np.ndarray, a_at: int, a_step: int, b: np.ndarray, b_at: int,
+    b_step: np.ndarray, depth: int,
+) -> None:  # fmt: skip
+    k, lanes = np.arange(depth), np.arange(dots.PIXELS)
+    left = _quads(a, True)[a_at + np.arange(count)[:, None] + k * a_step]
+    right = _quads(b, False)[b_at + b_step[k][:, None] + lanes]
+    c[: count * dots.PIXELS] = np.einsum("mkq,klq->ml", left, right).reshape(-1)

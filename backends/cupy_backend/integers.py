@@ -30,13 +30,13 @@ class Integers(Common):
             return self._product(shifted, b) + b.sum(axis=1, dtype=np.int32) * np.int32(128)
         return self._product(a, b)
 
-    def int8_conv2d(
+    def _conv_sums(
         self, x: Array, weight: Array, pad_value: int,
         stride: Pair, padding: Pair, dilation: Pair, groups: int,
     ) -> Array:  # fmt: skip
         """Windows as rows for int8_matmul; groups go the reference's way, as a batched product."""
         if groups != 1:
-            return super().int8_conv2d(x, weight, pad_value, stride, padding, dilation, groups)
+            return super()._conv_sums(x, weight, pad_value, stride, padding, dilation, groups)
         kernel = weight.shape[2:]
         rows = self.im2col(x, kernel, stride, padding, dilation, pad_value).transpose(0, 2, 1)
         filters = weight.reshape(weight.shape[0], -1)

@@ -7,6 +7,7 @@ from .activation import Activation
 from .attention import Attention
 from .conv import Conv
 from .elementwise import Elementwise
+from .int8 import Int8
 from .linear import Linear
 from .loss import Loss
 from .normalize import Normalize
@@ -19,7 +20,7 @@ from .softmax import Softmax
 
 
 class NumbaBackend(
-    Activation, Attention, Conv, Elementwise, Linear, Loss, Normalize, Optimizer, Pool, Random,
+    Activation, Attention, Conv, Elementwise, Int8, Linear, Loss, Normalize, Optimizer, Pool, Random,
     Reduce, Scatter, Softmax,
 ):  # fmt: skip
     """The contract on NumPy arrays, computed by parallel kernels where that was measured to pay.

@@ -44,6 +44,8 @@ if "OMP_WAIT_POLICY" not in os.environ:
 _SHARED = (
     "jit.py",
     "conv_micro.py",
+    "dots.py",
+    "finish.py",
     "frames.py",
     "ir_words.py",
     "lines.py",

@@ -5,7 +5,7 @@ Source of the affine scheme: Jacob et al. (2018), arXiv:1712.05877, section 2.1.
 
 from __future__ import annotations
 
-from ..interface import Array, DType, Pair
+from ..interface import Array, DType, Finish, Pair, Rescale, Shape
 from ..quiet import quiet
 from .windows import Windows, framed, grouped, out_size, per_group
 
@@ -29,10 +29,42 @@ class Int8(Windows):
     def int8_matmul(self, a: Array, b: Array) -> Array:
         return self._exact_matmul(a, b.T)
 
+    def int8_pack(self, weight: Array, groups: int) -> Array:
+        return weight
+
+    def int8_linear(self, x: Array, weight: Array, packed: Array, finish: Finish) -> Array:
+        return self._finished(self.int8_matmul(x, weight), finish, (-1,))
+
     def int8_conv2d(
+        self, x: Array, weight: Array, packed: Array, pad_value: int,
+        stride: Pair, padding: Pair, dilation: Pair, groups: int, finish: Finish,
+    ) -> Array:  # fmt: skip
+        sums = self._conv_sums(x, weight, pad_value, stride, padding, dilation, groups)
+        return self._finished(sums, finish, (-1, 1, 1))
+
+    @quiet
+    def _finished(self, sums: Array, finish: Finish, channels: Shape) -> Array:
+        """What becomes of int32 sums; arrays of one element per output are reshaped to channels."""
+        xp = self.xp
+        if finish is None:
+            return sums
+        total = sums + finish.offset.reshape(channels)
+        if isinstance(finish, Rescale):
+            y = total.astype(xp.float32) * finish.scale.reshape(channels)
+            y += finish.bias.reshape(channels)
+            return xp.maximum(y, 0) if finish.relu else y
+        product = total.astype(xp.int64) * finish.multiplier.reshape(channels)
+        shift = finish.shift.astype(xp.int64).reshape(channels)
+        half = xp.left_shift(xp.ones_like(shift), shift - 1)
+        odd = (product >> shift) & 1  # of two neighbours equally near, the even one
+        q = ((product + half - 1 + odd) >> shift) + finish.zero_point
+        return xp.clip(q, finish.low, finish.high).astype(finish.dtype)
+
+    def _conv_sums(
         self, x: Array, weight: Array, pad_value: int,
         stride: Pair, padding: Pair, dilation: Pair, groups: int,
     ) -> Array:  # fmt: skip
+        """The int32 sums of int8_conv2d."""
         kernel = weight.shape[2:]
         cols = grouped(self.im2col(x, kernel, stride, padding, dilation, pad_value), groups)
         y = self._exact_matmul(per_group(weight, groups), cols)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from backends import Array, Backend
+from backends import Array, Backend, Rescale
 
 from ..engine.apply import apply
 from ..engine.creation import tensor
@@ -36,12 +36,13 @@ LONGEST_SUM = (2**31 - 1) // (255 * 127)
 
 
 class Constants(NamedTuple):
-    """What a layer computes with, ready on one backend; shapes broadcast against the sums."""
+    """What a layer computes with, ready on one backend; one element of an array per output."""
 
     weight: Array  # int8 codes
+    packed: Array  # the same as the backend multiplies by it
     scale: Array  # s_w
     sums: Array  # int32: the sum of each output's codes
-    bias: Array | None
+    bias: Array
     scheme: Scheme
     fixed: Input | None  # the input's grid, unless it is chosen for each batch
 
@@ -53,20 +54,20 @@ class Constants(NamedTuple):
         return self.on(backend, *grid(low, high, self.scheme, float32))
 
     def on(self, backend: Backend, scale: float, zero_point: int) -> Input:
-        """A grid of the input, with the constants that follow from it."""
+        """A grid of the input, with the constants that follow from it: s_x s_w and -z_x sum q_w."""
         s, z = backend.full((), scale, float32), backend.full((), zero_point, int32)
-        multiplier, correction = backend.multiply(self.scale, s), backend.multiply(self.sums, z)
-        return Input(s, z, zero_point, multiplier, correction)
+        offset = backend.multiply(self.sums, backend.full((), -zero_point, int32))
+        finish = Rescale(offset, backend.multiply(self.scale, s), self.bias, relu=False)
+        return Input(s, z, zero_point, finish)
 
 
 class Input(NamedTuple):
-    """The grid of the input, and what depends on it: s_x s_w and z_x sum q_w for each output."""
+    """The grid of the input, and what depends on it: how sums become numbers."""
 
     scale: Array
     zero_point: Array
     zero: int
-    multiplier: Array
-    correction: Array
+    finish: Rescale
 
 
 class _Int8(Function):
@@ -77,15 +78,12 @@ class _Int8(Function):
 
     def forward(self, x: Array) -> Array:
         c, lib = self.constants, self.backend
-        grid = c.input(lib, x)
-        scheme = c.scheme
+        grid, scheme = c.input(lib, x), c.scheme
         codes = lib.quantize(x, grid.scale, grid.zero_point, scheme.low, scheme.high, scheme.dtype)
-        total = self.product(codes, c.weight, grid.zero)
-        y = lib.dequantize(total, grid.multiplier, grid.correction)
-        return y if c.bias is None else lib.add(y, c.bias)
+        return self.product(codes, grid)
 
-    def product(self, codes: Array, weight: Array, zero: int) -> Array:
-        """The int32 sums of products of codes."""
+    def product(self, codes: Array, grid: Input) -> Array:
+        """The sums of products of codes and weights as numbers."""
         raise NotImplementedError
 
     def backward(self, grad: Any) -> Any:
@@ -98,8 +96,9 @@ class _Int8(Function):
 class Int8Linear(_Int8):
     """Codes (N, D) times weight (O, D) transposed."""
 
-    def product(self, codes: Array, weight: Array, zero: int) -> Array:
-        return self.backend.int8_matmul(codes, weight)
+    def product(self, codes: Array, grid: Input) -> Array:
+        c = self.constants
+        return self.backend.int8_linear(codes, c.weight, c.packed, grid.finish)
 
 
 class Int8Conv2d(_Int8):
@@ -109,8 +108,11 @@ class Int8Conv2d(_Int8):
         super().__init__(constants)
         self.geometry = geometry
 
-    def product(self, codes: Array, weight: Array, zero: int) -> Array:
-        return self.backend.int8_conv2d(codes, weight, zero, *self.geometry)
+    def product(self, codes: Array, grid: Input) -> Array:
+        c = self.constants
+        return self.backend.int8_conv2d(
+            codes, c.weight, c.packed, grid.zero, *self.geometry, grid.finish
+        )
 
 
 def _multiply_adds(function: Any, inputs: tuple[Any, ...], result: Tensor) -> int:
@@ -128,6 +130,7 @@ class QuantLayer(Module):
     input_scale and input_zero_point, of shape (). `qweight` is the weight as a QTensor.
     """
 
+    groups = 1  # of a convolution
     IN_THE_NOTE = ("input_scale", "input_zero_point")  # what a file holds as text, in its header
 
     weight: Tensor
@@ -181,15 +184,12 @@ class QuantLayer(Module):
 
     def _prepare(self) -> Constants:
         weight, backend = self.weight, self.weight.backend
-        tail = (1,) * (weight.ndim - 2)  # the axes of an output after the channel: none, or H and W
-
-        def shaped(x: Array) -> Array:
-            return backend.reshape(backend.broadcast_to(x, weight.shape[:1]), (-1, *tail))
-
+        outputs = weight.shape[:1]
         sums = backend.astype(backend.sum(weight.data, tuple(range(1, weight.ndim))), int32)
-        bias = None if self.bias is None else shaped(self.bias.data)
-        scale = backend.copy(shaped(self.weight_scale.data))
-        constants = Constants(weight.data, scale, shaped(sums), bias, self.scheme, None)
+        bias = backend.full(outputs, 0, float32) if self.bias is None else self.bias.data
+        scale = backend.copy(backend.broadcast_to(self.weight_scale.data, outputs))
+        packed = backend.int8_pack(weight.data, self.groups)
+        constants = Constants(weight.data, packed, scale, sums, bias, self.scheme, None)
         if self.input_scale is None or self.input_zero_point is None:
             return constants
         fixed = constants.on(backend, self.input_scale.item(), self.input_zero_point.item())
@@ -256,11 +256,12 @@ class QuantConv2d(QuantLayer):
     ) -> None:  # fmt: skip
         super().__init__(layer, per_channel, scheme, bounds)
         self.geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
+        self.groups = layer.groups
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
         check.tensors("QuantConv2d", x=x)
-        channels = self.weight.shape[1] * self.geometry[3]
+        channels = self.weight.shape[1] * self.groups
         self._check(x, "(N, C, H, W)", x.shape[1] if x.ndim == 4 else None, channels)
         kernel, fit = self.weight.shape[2:], zip(*self.geometry[:3], strict=True)
         sizes = zip(x.shape[2:], kernel, fit, strict=True)

@@ -33,8 +33,10 @@ CASES: dict[str, list[Callable[..., None]]] = {}  # method of the contract, or l
 LEVELS = {"quick": 8, "default": 25, "full": 300}  # examples of everything that is drawn
 
 # Results of these may be views of their arguments, because NumPy's would be; a 1x1 kernel makes
-# im2col a reshape.
-VIEWS = frozenset({"reshape", "transpose", "broadcast_to", "getitem", "flip", "einsum", "im2col"})
+# im2col a reshape, and a weight may be packed as it is.
+VIEWS = frozenset({
+    "reshape", "transpose", "broadcast_to", "getitem", "flip", "einsum", "im2col", "int8_pack",
+})  # fmt: skip
 
 
 def contract_methods() -> list[str]:
@@ -135,7 +137,8 @@ class Made:
 def _native(backend: Backend, argument: Any, made: list[Made]) -> Any:
     """The argument with every host array in it moved to the backend; `made` remembers them."""
     if isinstance(argument, (tuple, list)):
-        return type(argument)(_native(backend, a, made) for a in argument)
+        make = getattr(argument, "_make", type(argument))  # of a named tuple
+        return make(_native(backend, a, made) for a in argument)
     if isinstance(argument, np.ndarray):
         argument = Laid(argument)
     if isinstance(argument, Laid):

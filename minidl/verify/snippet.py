@@ -121,6 +121,8 @@ def _text(value: Any) -> str:
         return f"np.dtype({np.dtype(value).name!r})"
     if isinstance(value, (tuple, list)):
         inner = ", ".join(map(_text, value))
+        if hasattr(value, "_make"):  # a named tuple of the contract
+            return f"backends.{type(value).__name__}({inner})"
         if isinstance(value, list):
             return f"[{inner}]"
         return f"({inner},)" if len(value) == 1 else f"({inner})"

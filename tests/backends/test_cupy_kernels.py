@@ -245,7 +245,7 @@ def products(backend, dtype):
         backend.int8_matmul(backend.asarray(rng.integers(-128, 128, (21, 37), np.int8)), b),
         backend.int8_matmul(backend.asarray(rng.integers(0, 256, (5, 37), np.uint8)), b),
         backend.int8_matmul(long, long),
-        backend.int8_conv2d(x, weight, 7, *CONV.values(), 1),
+        backend.int8_conv2d(x, weight, weight, 7, *CONV.values(), 1, None),
     )
 
 

@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 from backends.numba_backend.microkernel import isa
 from minidl.verify import verify
-report = verify("numba", "quick", only=["matmul", "linear"])
+only = ["matmul", "linear", "quantize", "int8_matmul", "int8_linear", "int8_conv2d"]
+report = verify("numba", "quick", only)
 print(isa().name, report.passed)
 """
 
@@ -75,7 +76,8 @@ def test_the_sum_of_many_products_keeps_its_bound():
 
 def test_every_instruction_set_that_is_here_passes_the_kit():
     """In processes of their own: the choice is compiled in."""
-    for isa in (microkernel.PORTABLE, microkernel.AVX2):
+    known = (value for value in vars(microkernel).values() if isinstance(value, microkernel.Isa))
+    for isa in known:
         done = run(isa.name, PROGRAM)
         if "this processor has" in done.stderr:  # it has not
             continue
@@ -86,3 +88,19 @@ def test_an_instruction_set_that_is_not_here_is_refused_with_those_that_are():
     done = run("abacus", "import backends; backends.get('numba')")
     assert "MINIDL_ISA=abacus: this processor has portable" in done.stderr
     assert "BackendUnavailable" in done.stderr
+
+
+def test_a_processor_is_taken_at_its_features():
+    """The best is last; what a processor lacks ends the process, so nothing is guessed."""
+    every = dict.fromkeys(("avx2", "fma", "avxvnni", "avx512f", "avx512bw", "avx512vnni"), True)
+    for missing, best in (
+        ((), "avx512-vnni"),
+        (("avx512vnni",), "avx512"),
+        (("avx512bw",), "avx2-vnni"),
+        (("avx512f", "avxvnni"), "avx2"),
+        (("fma",), "portable"),
+    ):
+        features = every | dict.fromkeys(missing, False)
+        assert microkernel.present(features, "x86_64")[-1].name == best
+    assert microkernel.present({"dotprod": True}, "aarch64")[-1].name == "neon-dot"
+    assert microkernel.present({}, "arm64")[-1].name == "neon"

@@ -91,7 +91,7 @@ def test_int8_convolution_is_exact_over_many_channels(unsigned):
     x = rng.integers(200, 256, (1, 300, 3, 3)).astype(np.uint8)
     x = x if unsigned else x.view(np.int8)
     weight = rng.integers(-128, -100, (2, 300, 3, 3)).astype(np.int8)
-    y = BACKEND.int8_conv2d(x, weight, 3, (1, 1), (0, 0), (1, 1), 1)
+    y = BACKEND.int8_conv2d(x, weight, weight, 3, (1, 1), (0, 0), (1, 1), 1, None)
     expected = np.einsum("nchw,ochw->no", x.astype(np.int64), weight.astype(np.int64))
     assert np.array_equal(y[:, :, 0, 0], expected)
 

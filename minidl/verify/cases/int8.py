@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from hypothesis import strategies as st
 
-from backends import Backend
+from backends import Backend, Finish, Requantize, Rescale
 
 from .. import oracle
 from ..conformance import call, covers, drawn, each
@@ -170,13 +170,108 @@ def int8_matrices_as_networks_have_them(backend: Backend, sizes: tuple[int, int,
         assert_same(call(backend, "int8_matmul", Laid(a, layout), Laid(b, layout)), expected)
 
 
-@covers("int8_conv2d")
-@drawn(case=int8_convolutions())
-def int8_conv_is_exact(backend: Backend, case: tuple[Convolution, int]) -> None:
+def finishes(outputs: int, seed: int) -> list[Finish]:
+    """One of each kind, with numbers in which roundings, ties and both ends of the range occur."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    offset = rng.integers(-3000, 3000, outputs, np.int32)
+    scale = rng.choice([1e-3, 0.3, 2.0**-7], outputs).astype(np.float32)
+    bias = rng.standard_normal(outputs).astype(np.float32)
+    multiplier = rng.choice([2**30, 2**30 + 12345, 2**31 - 1], outputs).astype(np.int32)
+    shift = rng.integers(31, 42, outputs, np.int32)
+    rescale = [Rescale(offset, scale, bias, relu) for relu in (False, True)]
+    codes = [
+        Requantize(offset, multiplier, shift, zero, low, high, np.dtype(dtype))
+        for zero, low, high, dtype in (
+            (5, 0, 255, np.uint8), (-3, -128, 127, np.int8), (9, 9, 200, np.uint8),
+        )
+    ]  # fmt: skip
+    return [None, *rescale, *codes]
+
+
+@covers("int8_linear", "int8_pack")
+@drawn(case=integer_matrices(), seed=seeds)
+def int8_linear_is_exact(backend: Backend, case: tuple[Laid, Laid], seed: int) -> None:
+    x, weight = case
+    packed = call(backend, "int8_pack", weight, 1)
+    for finish in finishes(weight.shape[0], seed):
+        expected = oracle.int8_linear(x.values, weight.values, finish)
+        actual = call(backend, "int8_linear", x, weight, packed, finish)
+        assert_same(actual, expected, signed_zero=False)
+
+
+@covers("int8_linear", "int8_pack")
+@each("sizes", SIZES)
+def int8_linear_layers_as_networks_have_them(
+    backend: Backend, reference: Backend, sizes: tuple[int, int, int]
+) -> None:
+    rows, inner, columns = sizes
+    rng = np.random.Generator(np.random.PCG64(7))
+    weight = rng.integers(-128, 127, (columns, inner), np.int8, endpoint=True)
+    packed = call(backend, "int8_pack", weight, 1)
+    for dtype, finish in itertools.product((np.int8, np.uint8), finishes(columns, 8)):
+        info = np.iinfo(dtype)
+        x = rng.integers(info.min, info.max, (rows, inner), dtype, endpoint=True)
+        expected = call(reference, "int8_linear", x, weight, weight, finish)
+        actual = call(backend, "int8_linear", x, weight, packed, finish)
+        assert_same(actual, expected, signed_zero=False)
+
+
+@covers("int8_linear")
+def ties_of_requantize_go_to_the_even_code(backend: Backend) -> None:
+    """Sums -5 .. 5, halved; and a product of nearly 62 bits, which 64 hold."""
+    x, weight = np.arange(11, dtype=np.uint8)[:, None], np.ones((1, 1), np.int8)
+    packed = call(backend, "int8_pack", weight, 1)
+
+    def numbers(offset: int, multiplier: int, shift: int) -> Requantize:
+        move, factor, by = (np.array([n], np.int32) for n in (offset, multiplier, shift))
+        return Requantize(move, factor, by, 0, -128, 127, np.dtype(np.int8))
+
+    expected = np.array([-2, -2, -2, -1, 0, 0, 0, 1, 2, 2, 2], np.int8)[:, None]
+    assert_same(call(backend, "int8_linear", x, weight, packed, numbers(-5, 2**30, 31)), expected)
+    large = numbers(-(2**31), 2**31 - 1, 62)
+    expected = np.full((11, 1), -1, np.int8)
+    assert_same(call(backend, "int8_linear", x, weight, packed, large), expected)
+
+
+@covers("int8_linear")
+def relu_of_a_rescaled_sum_keeps_nan(backend: Backend) -> None:
+    x, weight = np.full((2, 3), 7, np.uint8), np.ones((3, 3), np.int8)
+    scale = np.array([np.nan, -1, np.inf], np.float32)
+    finish = Rescale(np.zeros(3, np.int32), scale, np.zeros(3, np.float32), relu=True)
+    packed = call(backend, "int8_pack", weight, 1)
+    expected = np.array([[np.nan, 0, np.inf]] * 2, np.float32)
+    actual = call(backend, "int8_linear", x, weight, packed, finish)
+    assert_same(actual, expected, signed_zero=False)
+
+
+@covers("int8_linear")
+def rescaling_rounds_three_times(backend: Backend) -> None:
+    """Where a fused multiply-add, or a sum that is not rounded first, gives other bits."""
+    x = np.full((1, 1041), 255, np.uint8)
+    x[0, ::2] = 254
+    weight = np.full((64, 1041), 127, np.int8)
+    weight[:, 0] = np.arange(64)
+    scale = (1 + np.arange(64) / 97).astype(np.float32) / 3
+    bias = -(scale * np.float32(3e7))
+    finish = Rescale(np.zeros(64, np.int32), scale, bias, relu=False)
+    sums = x.astype(np.int64) @ weight.astype(np.int64).T
+    expected = sums.astype(np.float32) * scale + bias
+    fused = (sums.astype(np.float32).astype(np.float64) * scale + bias).astype(np.float32)
+    assert (fused != expected).any(), "the inputs no longer tell the two formulas apart"
+    packed = call(backend, "int8_pack", weight, 1)
+    assert_same(call(backend, "int8_linear", x, weight, packed, finish), expected)
+
+
+@covers("int8_conv2d", "int8_pack")
+@drawn(case=int8_convolutions(), seed=seeds)
+def int8_conv_is_exact(backend: Backend, case: tuple[Convolution, int], seed: int) -> None:
     conv, value = case
-    expected = oracle.int8_conv2d(conv.x.values, conv.weight.values, value, *conv.options)
-    actual = call(backend, "int8_conv2d", conv.x, conv.weight, value, *conv.options)
-    assert_same(actual, expected)
+    sums = oracle.int8_conv2d(conv.x.values, conv.weight.values, value, *conv.options)
+    packed = call(backend, "int8_pack", conv.weight, conv.groups)
+    for finish in finishes(conv.weight.shape[0], seed):
+        args = conv.x, conv.weight, packed, value, *conv.options, finish
+        actual = call(backend, "int8_conv2d", *args)
+        assert_same(actual, oracle.finished(sums, finish), signed_zero=False)
 
 
 # (batch, inputs, outputs, side, kernel, stride, padding, dilation, groups)
@@ -185,15 +280,20 @@ LAYERS = (
     (2, 32, 33, 9, 3, 1, 1, 1, 1),
     (2, 130, 5, 7, 3, 2, 1, 1, 1),
     (2, 16, 16, 9, 3, 1, 1, 2, 16),
+    (1, 2, 3, 33, 6, 3, 4, 2, 1),
+    (20, 3, 26, 8, 2, 1, 0, 1, 1),
 )
 
 
-@covers("int8_conv2d")
+@covers("int8_conv2d", "int8_pack")
 @each("numbers", LAYERS)
-def int8_layers_as_networks_have_them(backend: Backend, numbers: tuple[int, ...]) -> None:
+def int8_layers_as_networks_have_them(
+    backend: Backend, reference: Backend, numbers: tuple[int, ...]
+) -> None:
     n, c, o, side, k, s, p, d, groups = numbers
     rng = np.random.Generator(np.random.PCG64(6))
     weight = rng.integers(-128, 127, (o, c // groups, k, k), np.int8, endpoint=True)
+    packed = call(backend, "int8_pack", weight, groups)
     out = oracle.output_size(side, k, s, p, d)
     for dtype, value in ((np.int8, -3), (np.uint8, 255)):
         info = np.iinfo(dtype)
@@ -201,7 +301,11 @@ def int8_layers_as_networks_have_them(backend: Backend, numbers: tuple[int, ...]
         columns = oracle.im2col(x.astype(np.float64), (k, k), (s, s), (p, p), (d, d), value)
         columns = columns.reshape(n, groups, -1, out * out)  # whole numbers: exact in float64
         rows = weight.reshape(groups, o // groups, -1).astype(np.float64)
-        expected = np.einsum("gok,ngkp->ngop", rows, columns).reshape(n, o, out, out)
-        options = ((s, s), (p, p), (d, d), groups)
-        actual = call(backend, "int8_conv2d", x, weight, value, *options)
-        assert_same(actual, expected.astype(np.int32))
+        sums = np.einsum("gok,ngkp->ngop", rows, columns).reshape(n, o, out, out)
+        options = value, (s, s), (p, p), (d, d), groups
+        actual = call(backend, "int8_conv2d", x, weight, packed, *options, None)
+        assert_same(actual, sums.astype(np.int32))
+        for finish in finishes(o, 9)[1:]:
+            actual = call(backend, "int8_conv2d", x, weight, packed, *options, finish)
+            expected = call(reference, "int8_conv2d", x, weight, weight, *options, finish)
+            assert_same(actual, expected, signed_zero=False)

@@ -13,7 +13,7 @@ from .normalize import batch_norm, batch_norm_grad, layer_norm, layer_norm_grad
 from .optimizer import adagrad_step, adam_step, rmsprop_step, sgd_step
 from .pool import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
 from .products import einsum, integer_matmul, linear, linear_relu, matmul
-from .quantize import dequantize, int8_conv2d, quantize
+from .quantize import dequantize, finished, int8_conv2d, int8_linear, quantize
 from .random import dropout, normal, philox, philox_block, uniform
 from .reduce import (
     arg,
@@ -55,6 +55,7 @@ __all__ = [
     "dropout",
     "einsum",
     "extreme",
+    "finished",
     "flip",
     "gather",
     "gather_grad",
@@ -64,6 +65,7 @@ __all__ = [
     "im2col",
     "index_add",
     "int8_conv2d",
+    "int8_linear",
     "integer_matmul",
     "layer_norm",
     "layer_norm_grad",

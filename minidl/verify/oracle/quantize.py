@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 
+from backends import Requantize, Rescale
+
 from .conv import Pair, _triples, output_size
-from .products import wrap32
+from .products import integer_matmul, wrap32
 
 
 def quantize(
@@ -38,6 +41,32 @@ def dequantize(q: np.ndarray, scale: np.ndarray, zero_point: np.ndarray) -> np.n
     for index in np.ndindex(shape):
         y[index] = scale.dtype.type(int(q[index]) - int(zero_point[index])) * scale[index]
     return y
+
+
+def finished(sums: np.ndarray, finish: Rescale | Requantize | None) -> np.ndarray:
+    """Sums (N, O, ...), one at a time, as `Rescale` or `Requantize` says, in Python integers."""
+    if finish is None:
+        return sums
+    y = np.empty(sums.shape, np.float32 if isinstance(finish, Rescale) else finish.dtype)
+    for index in np.ndindex(sums.shape):
+        o = index[1]
+        total = (int(sums[index]) + int(finish.offset[o]) + 2**31) % 2**32 - 2**31
+        if isinstance(finish, Rescale):
+            with np.errstate(all="ignore"):
+                value = np.float32(np.float32(total) * finish.scale[o]) + finish.bias[o]
+            y[index] = 0 if finish.relu and value < 0 else value
+        else:
+            exact = Fraction(total * int(finish.multiplier[o]), 2 ** int(finish.shift[o]))
+            q = round(exact) + finish.zero_point  # half to even
+            y[index] = min(max(q, finish.low), finish.high)
+    return y
+
+
+def int8_linear(
+    x: np.ndarray, weight: np.ndarray, finish: Rescale | Requantize | None
+) -> np.ndarray:
+    """The integer product, finished."""
+    return finished(integer_matmul(x, weight), finish)
 
 
 def int8_conv2d(
