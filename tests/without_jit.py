@@ -47,7 +47,8 @@ def _copy_lines(
     source_step: int, lines: int, count: int, spacing: int = 1,
 ) -> None:  # fmt: skip
     into = _lines(at, target_step, lines, count)
-    target[into] = source[_lines(start, source_step, lines, count, spacing)]
+    elements = source.reshape(-1)[_lines(start, source_step, lines, count, spacing)]
+    target.reshape(-1)[into] = elements
 
 
 def _copy_every_second(*arguments: Any) -> None:

@@ -20,8 +20,8 @@ from .softmax import Softmax
 
 
 class NumbaBackend(
-    Activation, Attention, Conv, Elementwise, Int8, Linear, Loss, Normalize, Optimizer, Pool, Random,
-    Reduce, Scatter, Softmax,
+    Activation, Attention, Conv, Elementwise, Int8, Linear, Loss, Normalize, Optimizer, Pool,
+    Random, Reduce, Scatter, Softmax,
 ):  # fmt: skip
     """The contract on NumPy arrays, computed by parallel kernels where that was measured to pay.
 

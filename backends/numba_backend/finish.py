@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..interface import Array, DType, Finish, Requantize
-from .dots import NATIVE, SIGNED
+from .dots import SIGNED
 from .jit import helper
 from .layout import F32, plain
 
@@ -36,11 +36,12 @@ _NO_ENDS = (0, 0, 0)
 _NONE = np.empty(0, F32)
 
 
-def rule(finish: Finish, sums: Array, dtype: DType) -> Rule:
-    """The rule for codes of that dtype; `sums` of each output's weights correct the wrong kind."""
-    moved = None if dtype == NATIVE else sums * _SHIFT
+def rule(finish: Finish, outputs: int, sums: Array | None) -> Rule:
+    """The rule for that many outputs; `sums` of their weights' codes, if x is of the other kind."""
+    moved = None if sums is None else sums * _SHIFT
     if finish is None:
-        return Rule(SUMS, np.zeros_like(sums) if moved is None else moved, _NONE, _NONE, _NO_ENDS)
+        offset = np.zeros(outputs, np.int32) if moved is None else moved
+        return Rule(SUMS, offset, _NONE, _NONE, _NO_ENDS)
     offset = plain(finish.offset) if moved is None else finish.offset + moved
     if isinstance(finish, Requantize):
         factor, last = plain(finish.multiplier).view(F32), plain(finish.shift).view(F32)

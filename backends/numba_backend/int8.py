@@ -159,7 +159,8 @@ class Int8(NumpyBackend):
             return super().int8_linear(x, weight, packed, finish)
         rows, outputs, depth = x.shape[0], weight.shape[0], packed.shape[1] - 1
         y = empty((rows, outputs), result_dtype(finish))
-        how = rule(finish, flat(packed[:, depth])[:outputs], x.dtype)
+        sums = None if x.dtype == NATIVE else flat(packed[:, depth])[:outputs]
+        how = rule(finish, outputs, sums)
         height = -(-rows // -(-PARTS // packed.shape[0]))
         linear.sized(rows * outputs * depth * 4, PARALLEL_FROM)(
             rows_of_quads(x), packed, how.offset, how.factor, how.last, how.how, how.ends,
@@ -177,7 +178,9 @@ class Int8(NumpyBackend):
         y = empty((x.shape[0], weight.shape[0], *size), result_dtype(finish))
         if not x.size or not y.size:
             return super().int8_conv2d(x, weight, packed, pad_value, *options, finish)
-        how = rule(finish, sums_of(packed, weight.shape[0], groups), x.dtype)
+        outputs = weight.shape[0]
+        sums = None if x.dtype == NATIVE else sums_of(packed, outputs, groups)
+        how = rule(finish, outputs, sums)
         lined = in_lines(weight.shape[1], kernel_size[1])
         planes = weight.shape[1] if lined else -(-weight.shape[1] // 4)
         lines = band(x.shape[0], size[0], planes * (x.shape[3] + 2 * padding[1]) * stride[0])
