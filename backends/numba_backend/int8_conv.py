@@ -116,9 +116,9 @@ def convolve(x: Array, flip: int, pad: int, packed: Array, offset: Array, factor
                     finish_tile(tile, count, offset, factor, last, o, how, ends, done)
                     to = (n * offset.size + o) * size[0] * size[1]
                     if how == CODES:
-                        copy_lines(done.view(np.uint8), count, at, width, size, top, bottom, to, y)
+                        put_lines(done.view(np.uint8), count, at, width, size, top, bottom, to, y)
                     else:
-                        copy_lines(done, count, at, width, size, top, bottom, to, y.view(np.int32))
+                        put_lines(done, count, at, width, size, top, bottom, to, y.view(np.int32))
 
 
 @helper
@@ -146,10 +146,11 @@ def frame(x: Array, first: int, seen: int, left: int, reach: int, frames: Array)
     outside the image are the same in every image, so that they stay as well.
     """
     channels, height, width = x.shape
+    flat = x.reshape(-1)
     for c in range(channels):
         for h in range(max(0, -first), min(seen, height - first)):
             start = (c * height + first + h) * width
-            copy_lines(frames, (c * seen + h) * reach + left, 0, x, start, 0, 1, width)
+            copy_lines(frames, (c * seen + h) * reach + left, 0, flat, start, 0, 1, width)
 
 
 @helper
@@ -205,13 +206,14 @@ def finish_tile(tile: Array, rows: int, offset: Array, factor: Array, last: Arra
 
 
 @helper
-def copy_lines(done: Array, rows: int, at: int, width: int, size: Pair, top: int, bottom: int,
+def put_lines(done: Array, rows: int, at: int, width: int, size: Pair, top: int, bottom: int,
                to: int, y: Array) -> None:  # fmt: skip
     """The pixels at .. at + PIXELS of a band, lines of `width` of which size[1] count, into y.
 
     Row m belongs into the image that begins at element `to` + m * OH * OW.
     """
     begin, image = at, size[0] * size[1]
+    flat, sums = y.reshape(-1), done.reshape(-1)
     while begin < at + PIXELS:
         row, column = begin // width, begin % width
         stop = min(at + PIXELS, (row + 1) * width)
@@ -219,5 +221,5 @@ def copy_lines(done: Array, rows: int, at: int, width: int, size: Pair, top: int
         if count > 0 and top + row < bottom:
             place = to + (top + row) * size[1] + column
             for m in range(rows):
-                copy_lines(y, place + m * image, 0, done, m * PIXELS + begin - at, 0, 1, count)
+                copy_lines(flat, place + m * image, 0, sums, m * PIXELS + begin - at, 0, 1, count)
         begin = stop
