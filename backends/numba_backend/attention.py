@@ -14,15 +14,15 @@ import math
 from typing import Any, cast
 
 import numpy as np
-from numba import prange
 
 from ..interface import Array, DType, Shape
 from ..numpy_backend import NumpyBackend
 from ..numpy_backend.random import MASK
-from .jit import helper, kernel
+from .jit import helper
 from .layout import in_memory, plain, suits
 from .memory import empty
-from .microkernel import PANEL, pack, product, tile_rows
+from .microkernel import PANEL, micro, pack, product, tile_rows, transpose_block
+from .outline import tasks
 from .random import Word, block, halves
 from .vector_math import exp, log
 
@@ -34,7 +34,6 @@ KEYS: Any = np.int64(64)
 ZERO, ONE, NO, YES = (cast("Any", kind(i)) for kind in (np.int64, np.bool_) for i in (0, 1))
 PARALLEL_FROM = 1 << 17  # multiply-adds: 1 us of one thread's
 INFINITY = math.inf
-signed: Any = np.int64  # of an index of prange, for whose unsigned ones all would be compiled again
 
 Strides = tuple[int, int, int]  # of samples, heads and rows, in elements; columns are adjacent
 Draw = tuple[Word, Word, Word, Word]  # of dropout: key, the halves of the counter, threshold
@@ -153,12 +152,16 @@ def advance(weights: Array, keys: int, wide: int, top: Array, total: Array,
         total[q] = total[q] * factor[q] + before[q]
 
 
-@helper
-def attend(task: int, query: Array, q_strides: Strides, key: Array, k_strides: Strides,
-           value: Array, v_strides: Strides, mask: Array, m_strides: tuple[int, int, int, int],
-           y: Array, y_strides: Strides, logsumexp: Array, sizes: tuple[int, int, int],
-           causal: bool, scale: float, draw: Draw, keep: float) -> None:  # fmt: skip
-    """Results of one block of queries; see `forward`."""
+@tasks(calls=[micro, transpose_block])
+def forward(query: Array, q_strides: Strides, key: Array, k_strides: Strides, value: Array,
+            v_strides: Strides, mask: Array, m_strides: tuple[int, int, int, int], y: Array,
+            y_strides: Strides, logsumexp: Array, sizes: tuple[int, int, int], causal: bool,
+            scale: float, draw: Draw, keep: float, task: int) -> None:  # fmt: skip
+    """One block of queries of one head.
+
+    logsumexp (N, H, T); sizes are those of S, D and E. The mask, if it is not empty, has strides
+    for (N, H, S, T). keep is 1 / (1 - p), or 0 for no dropout.
+    """
     heads, queries = logsumexp.shape[1:]
     keys, depth, columns = sizes
     real = y.dtype.type
@@ -203,20 +206,6 @@ def attend(task: int, query: Array, q_strides: Strides, key: Array, k_strides: S
             line[e] *= change[q]
 
 
-@kernel()
-def forward(query: Array, q_strides: Strides, key: Array, k_strides: Strides, value: Array,
-            v_strides: Strides, mask: Array, m_strides: tuple[int, int, int, int], y: Array,
-            y_strides: Strides, logsumexp: Array, sizes: tuple[int, int, int], causal: bool,
-            scale: float, draw: Draw, keep: float) -> None:  # fmt: skip
-    """logsumexp (N, H, T); sizes are those of S, D and E. The mask, if it is not empty, has strides
-    for (N, H, S, T). keep is 1 / (1 - p), or 0 for no dropout.
-    """
-    samples, heads, queries = logsumexp.shape
-    for task in prange(samples * heads * ((queries + QUERIES - 1) // QUERIES)):
-        attend(signed(task), query, q_strides, key, k_strides, value, v_strides, mask, m_strides,
-               y, y_strides, logsumexp, sizes, causal, scale, draw, keep)  # fmt: skip
-
-
 @helper
 def clear(x: Array, at: int, row: int, rows: int, columns: int) -> None:
     """Zeros in some rows of x."""
@@ -258,15 +247,14 @@ def slopes(weights: Array, slope: Array, factor: Array, keys: int, wide: int, sh
                 s[q] = w[q] * (s[q] - delta[q]) * scale
 
 
-@helper
-def attend_grad(task: int, grad: Array, g_strides: Strides, query: Array, q_strides: Strides,
-                key: Array, k_strides: Strides, value: Array, v_strides: Strides, mask: Array,
-                m_strides: tuple[int, int, int, int], y: Array, y_strides: Strides,
-                logsumexp: Array, query_grad: Array, dq_strides: Strides, key_grad: Array,
-                dk_strides: Strides, value_grad: Array, dv_strides: Strides,
-                sizes: tuple[int, int, int], causal: bool, scale: float, draw: Draw,
-                keep: float) -> None:  # fmt: skip
-    """Gradients of one head of one sample; see `backward`."""
+@tasks(calls=[micro, transpose_block])
+def backward(grad: Array, g_strides: Strides, query: Array, q_strides: Strides, key: Array,
+             k_strides: Strides, value: Array, v_strides: Strides, mask: Array,
+             m_strides: tuple[int, int, int, int], y: Array, y_strides: Strides, logsumexp: Array,
+             query_grad: Array, dq_strides: Strides, key_grad: Array, dk_strides: Strides,
+             value_grad: Array, dv_strides: Strides, sizes: tuple[int, int, int], causal: bool,
+             scale: float, draw: Draw, keep: float, task: int) -> None:  # fmt: skip
+    """One head of one sample: its keys' gradients are sums over its queries. See `forward`."""
     heads, queries = logsumexp.shape[1:]
     keys, depth, columns = sizes
     real = y.dtype.type
@@ -315,21 +303,6 @@ def attend_grad(task: int, grad: Array, g_strides: Strides, query: Array, q_stri
                      query_grad, dq_at, dq_strides[2], count, depth, rows, first > 0)  # fmt: skip
 
 
-@kernel()
-def backward(grad: Array, g_strides: Strides, query: Array, q_strides: Strides, key: Array,
-             k_strides: Strides, value: Array, v_strides: Strides, mask: Array,
-             m_strides: tuple[int, int, int, int], y: Array, y_strides: Strides, logsumexp: Array,
-             query_grad: Array, dq_strides: Strides, key_grad: Array, dk_strides: Strides,
-             value_grad: Array, dv_strides: Strides, sizes: tuple[int, int, int], causal: bool,
-             scale: float, draw: Draw, keep: float) -> None:  # fmt: skip
-    """One task for each head: its keys' gradients are sums over its queries. See `forward`."""
-    for task in prange(logsumexp.shape[0] * logsumexp.shape[1]):
-        attend_grad(signed(task), grad, g_strides, query, q_strides, key, k_strides, value,
-                    v_strides, mask, m_strides, y, y_strides, logsumexp, query_grad, dq_strides,
-                    key_grad, dk_strides, value_grad, dv_strides, sizes, causal, scale, draw,
-                    keep)  # fmt: skip
-
-
 class Attention(NumpyBackend):
     """Results lie in memory as (N, T, H, E), so that to merge the heads nothing is moved."""
 
@@ -344,7 +317,9 @@ class Attention(NumpyBackend):
         y = by_token((*query.shape[:3], value.shape[3]), real)
         logsumexp = np.empty(query.shape[:3], real)
         sizes = (key.shape[2], query.shape[3], value.shape[3])
+        blocks = -(-query.shape[2] // QUERIES)
         forward.sized(query.size * (sizes[0] + 1), PARALLEL_FROM)(
+            logsumexp.shape[0] * logsumexp.shape[1] * blocks,
             *in_memory(query), *in_memory(key), *in_memory(value),
             *added(mask, (*query.shape[:3], sizes[0]), real), *in_memory(y), logsumexp, sizes,
             causal, real.type(scale), *drawn(real, *dropout),
@@ -365,6 +340,7 @@ class Attention(NumpyBackend):
         written = (part for x in grads for part in in_memory(x))
         sizes = (key.shape[2], query.shape[3], value.shape[3])
         backward.sized(query.size * (sizes[0] + 1), PARALLEL_FROM)(
+            logsumexp.shape[0] * logsumexp.shape[1],
             *in_memory(grad), *in_memory(query), *in_memory(key), *in_memory(value),
             *added(mask, (*query.shape[:3], sizes[0]), real), *in_memory(y), plain(logsumexp),
             *written, sizes, causal, real.type(scale), *drawn(real, *dropout),

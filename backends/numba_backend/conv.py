@@ -30,6 +30,7 @@ from .layout import flat, plain, suits
 from .lines import copy_lines, fill_run
 from .memory import empty
 from .microkernel import PANEL, ROWS
+from .outline import tasks
 
 PARALLEL_FROM = 1 << 18  # multiply-adds; below, a launch costs more than it saves
 CACHE = 400_000  # bytes of a frame: less than half of a second cache
@@ -56,18 +57,13 @@ class Plan(NamedTuple):
     groups: int
 
 
-@kernel()
+@tasks(calls=[weighted])
 def convolve(x: Array, weight: Array, bias: Array, y: Array, frame: Frame, plan: Plan,
-             scratch: Array) -> None:  # fmt: skip
-    """y = bias + the weighted planes of x, for each sample, group, band of lines and phase."""
-    for part in prange(scratch.shape[0]):
-        run_tasks(x, weight, bias, y, frame, plan, part, scratch)
+             scratch: Array, part: int) -> None:  # fmt: skip
+    """y = bias + the weighted planes of x, for each sample, group, band of lines and phase.
 
-
-@helper
-def run_tasks(x: Array, weight: Array, bias: Array, y: Array, frame: Frame, plan: Plan, part: int,
-              scratch: Array) -> None:  # fmt: skip
-    """One part of the tasks of `convolve`. Its planes stay in the cache of one core."""
+    This is one part of these tasks. Its planes stay in the cache of one core.
+    """
     parts, planes = scratch.shape[0], scratch[part]
     groups, bands = plan.groups, plan.bands
     channels, outs = x.shape[1] // groups, y.shape[1] // groups
@@ -142,18 +138,10 @@ def put_lines(source: Array, start: int, step: int, y: Array, at: int, y_step: i
             out[w * spacing] = line[w]
 
 
-@kernel()
+@tasks(calls=[dots])
 def correlate(grad: Array, x: Array, partial: Array, blocks: int, frame: Frame, plan: Plan,
-              scratch: Array) -> None:  # fmt: skip
+              scratch: Array, part: int) -> None:  # fmt: skip
     """partial[p] = sum over part p of the samples of grad times planes of x, by channel blocks."""
-    for part in prange(scratch.shape[0]):
-        sum_tasks(grad, x, partial, blocks, frame, plan, part, scratch)
-
-
-@helper
-def sum_tasks(grad: Array, x: Array, partial: Array, blocks: int, frame: Frame, plan: Plan,
-              part: int, scratch: Array) -> None:  # fmt: skip
-    """One part of the tasks of `correlate`."""
     parts, planes = scratch.shape[0], scratch[part]
     sums, outs, channels = partial.shape[0], partial.shape[1] // plan.groups, partial.shape[2]
     taps, samples = partial.shape[3] * partial.shape[4], frame.samples
@@ -400,10 +388,10 @@ class Conv(NumpyBackend):
         )
         work = y.size * math.prod(weight.shape[1:])
         bias = np.zeros(len(weight), x.dtype) if bias is None else plain(bias)
+        scratch = _scratch(frame, plan, weight.shape[1], ROWS, work, x.dtype)
         convolve.sized(work, PARALLEL_FROM)(
-            plain(x), flat(plain(weight)), bias, y, frame, plan,
-            _scratch(frame, plan, weight.shape[1], ROWS, work, x.dtype),
-        )  # fmt: skip
+            scratch.shape[0], plain(x), flat(plain(weight)), bias, y, frame, plan, scratch
+        )
         return y
 
     def conv2d_input_grad(
@@ -420,10 +408,11 @@ class Conv(NumpyBackend):
         if not plan.phases[:, 1].all():  # a phase that no tap reaches
             x_grad.fill(0)
         work = grad.size * math.prod(weight.shape[1:])
+        scratch = _scratch(frame, plan, grad.shape[1] // groups, ROWS, work, grad.dtype)
+        no_bias = np.zeros(shape[1], grad.dtype)
         convolve.sized(work, PARALLEL_FROM)(
-            plain(grad), flat(plain(weight)), np.zeros(shape[1], grad.dtype), x_grad, frame, plan,
-            _scratch(frame, plan, grad.shape[1] // groups, ROWS, work, grad.dtype),
-        )  # fmt: skip
+            len(scratch), plain(grad), flat(plain(weight)), no_bias, x_grad, frame, plan, scratch
+        )
         return x_grad
 
     def conv2d_weight_grad(
@@ -438,10 +427,10 @@ class Conv(NumpyBackend):
         partial = empty((parts, *shape), grad.dtype)
         work = grad.size * math.prod(shape[1:])
         gathered = shape[0] // groups if frame.samples > 1 else 0
+        scratch = _scratch(frame, plan, -(-shape[1] // blocks), gathered, work, grad.dtype)
         correlate.sized(work, PARALLEL_FROM)(
-            plain(grad), plain(x), partial, blocks, frame, plan,
-            _scratch(frame, plan, -(-shape[1] // blocks), gathered, work, grad.dtype),
-        )  # fmt: skip
+            scratch.shape[0], plain(grad), plain(x), partial, blocks, frame, plan, scratch
+        )
         if parts == 1:
             return partial[0]
         total = empty(shape, grad.dtype)

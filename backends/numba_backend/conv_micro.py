@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numba.extending
 from numba import types
 
 from .ir_words import INT, Words, number
 from .microkernel import VECTORS, isa
+from .outline import outlined
 
 intrinsic: Any = numba.extending.intrinsic
 
 
-@cast("Callable[[Any], Any]", intrinsic)
+@outlined("n", "real", "n", "n", "real", "n", "n", "real", "n", "taps", "n", "n", "real", "n")
 def weighted(
     typing: Any, rows: Any, y: Any, y_at: Any, y_row: Any, weight: Any, w_at: Any, w_row: Any,
     x: Any, x_at: Any, taps: Any, first: Any, depth: Any, bias: Any, b_at: Any,
@@ -110,7 +111,7 @@ TAPS = 4  # taps of a tile of `dots`; with as many rows as their sums leave regi
 DOT_ROWS = 6 if isa().rows >= 12 else 3
 
 
-@cast("Callable[[Any], Any]", intrinsic)
+@outlined("n", "real", "n", "n", "real", "n", "n", "real", "n", "taps", "n", "n", name="conv_dots")
 def dots(
     typing: Any, rows: Any, y: Any, y_at: Any, y_row: Any, g: Any, g_at: Any, g_row: Any, x: Any,
     x_at: Any, taps: Any, first: Any, pixels: Any,

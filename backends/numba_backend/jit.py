@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeVar, cast
@@ -50,11 +50,12 @@ _SHARED = (
     "ir_words.py",
     "lines.py",
     "microkernel.py",
+    "outline.py",
     "random.py",
     "softmax.py",
     "vector_math.py",
 )
-_VERSION = crc32(
+VERSION = crc32(
     b"".join((Path(__file__).parent / name).read_bytes() for name in _SHARED)
     + os.environ.get("MINIDL_ISA", "").encode()  # see microkernel.isa
 )
@@ -101,20 +102,30 @@ def _compile(function: Callable[..., Any], cache: bool = True, **options: Any) -
         return numba.njit(**options)(function)
 
 
+def compile_c(function: Callable[..., Any], signature: Any) -> Any:
+    """A function with an address, of a signature in C, with a disk cache where possible."""
+    try:
+        return numba.cfunc(signature, cache=True, error_model="numpy")(function)
+    except RuntimeError:  # as in `_compile`
+        return numba.cfunc(signature, error_model="numpy")(function)
+
+
 def _renamed(function: Callable[..., Any], form: str) -> Callable[..., Any]:
     """The same code under another qualified name, which is what Numba's disk cache goes by."""
     assert isinstance(function, FunctionType)
     twin = FunctionType(function.__code__, function.__globals__, function.__name__)
     twin.__module__ = function.__module__
-    twin.__qualname__ = f"{function.__qualname__}.{form}.{_VERSION:08x}"
+    twin.__qualname__ = f"{function.__qualname__}.{form}.{VERSION:08x}"
     return twin
 
 
 class Kernel:
     """A compiled loop nest; called, it runs in parallel (see `kernel`)."""
 
-    def __init__(self, function: Callable[..., Any], fastmath: Any) -> None:
+    def __init__(self, function: Callable[..., Any], fastmath: Any, calls: Sequence[Any]) -> None:
         self.__doc__ = function.__doc__
+        self.calls, self.outlined = calls, bool(calls)
+        self.ready: set[Any] = set()  # the arguments' dtypes with which it has run
         self.name = function.__name__
         self._options = {
             "_serial": {"fastmath": fastmath},
@@ -149,6 +160,8 @@ class Kernel:
 
     def _run(self, form: str, arguments: tuple[Any, ...]) -> Any:
         """Call a form; a cache that cannot be read or written costs time, not the result."""
+        if self.outlined:
+            self._prepare(arguments)
         compiled = getattr(self, form)
         try:
             return compiled(*arguments)
@@ -156,6 +169,16 @@ class Kernel:
             compiled = _compile(compiled.py_func, cache=False, **self._options[form])
             setattr(self, form, compiled)
             return compiled(*arguments)
+
+    def _prepare(self, arguments: tuple[Any, ...]) -> None:
+        """Compile the pieces that it calls, the first time; `arguments[0]` tells the dtype."""
+        dtype = arguments[0].dtype
+        if dtype in self.ready or config.DISABLE_JIT:
+            return
+        from .outline import prepare  # which needs this module
+
+        prepare(self.calls, arguments)
+        self.ready.add(dtype)
 
 
 def _warn_of_fork() -> None:
@@ -168,11 +191,14 @@ def _warn_of_fork() -> None:
     )
 
 
-def kernel(*, exact: bool = False) -> Callable[[Callable[..., Any]], Kernel]:
+def kernel(
+    *, exact: bool = False, calls: Sequence[Any] = ()
+) -> Callable[[Callable[..., Any]], Kernel]:
     """Compile a function over plain arrays, on first use per dtype, with a cache on disk.
 
     exact: every operation as written, so that bits agree with NumPy's; otherwise sums may be
-    reordered (vectorised) and multiply-add fused.
+    reordered (vectorised) and multiply-add fused. calls: the pieces that it calls, see `outline`;
+    the first argument must then be an array.
 
     >>> from numba import prange
     >>> import numpy as np
@@ -185,7 +211,7 @@ def kernel(*, exact: bool = False) -> Callable[[Callable[..., Any]], Kernel]:
     >>> x
     array([0., 2., 4.])
     """
-    return lambda function: Kernel(function, False if exact else REASSOCIATE)
+    return lambda function: Kernel(function, False if exact else REASSOCIATE, calls)
 
 
 def helper(function: F) -> F:

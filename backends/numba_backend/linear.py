@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import prange
 
 from ..interface import Array, Pair, Shape
 from ..numpy_backend import NumpyBackend
-from .jit import kernel
 from .layout import flat, optional, plain, suits
 from .memory import empty
-from .microkernel import PANEL, ROWS, product
+from .microkernel import PANEL, ROWS, micro, product, transpose_block
+from .outline import tasks
 
 # rows * columns * depth from which on a tile is worth a launch; also where OpenBLAS starts threads
 # of its own, which would spin beside ours for a tenth of a second. Smaller products are NumPy's.
@@ -22,32 +21,30 @@ Triple = tuple[int, int, int]
 FEW = 4  # tiles; with fewer, rows are split as well
 
 
-@kernel()
+@tasks(calls=[micro, transpose_block])
 def products(a: Array, a_strides: Triple, b: Array, b_strides: Triple, bias: Array, y: Array,
-             depth: int, tile: Pair, relu: bool) -> None:  # fmt: skip
-    """y[n] = a[n] @ b[n] + bias, and relu of it if asked for, while the tile is in the cache.
+             depth: int, tile: Pair, relu: bool, part: int) -> None:  # fmt: skip
+    """A tile of y[n] = a[n] @ b[n] + bias, and relu of it if asked for, while it is in the cache.
 
     a and b are flat; their strides are (matrix, row, column).
     """
-    batch, rows, columns = y.shape
+    rows, columns = y.shape[1:]
     down, across = (rows + tile[0] - 1) // tile[0], (columns + tile[1] - 1) // tile[1]
-    out = y.reshape(-1)
-    for t in prange(batch * down * across):
-        n, r, c = t // (down * across), t // across % down * tile[0], t % across * tile[1]
-        height, width = min(tile[0], rows - r), min(tile[1], columns - c)
-        if bias.size:
-            for m in range(r, r + height):
-                y[n, m, c : c + width] = bias[c : c + width]
-        product(
-            a, n * a_strides[0] + r * a_strides[1], a_strides[1], a_strides[2],
-            b, n * b_strides[0] + c * b_strides[2], b_strides[1], b_strides[2],
-            out, (n * rows + r) * columns + c, columns, height, width, depth, bias.size > 0,
-        )  # fmt: skip
-        if relu:
-            for m in range(r, r + height):
-                row = y[n, m, c : c + width]
-                for i in range(width):
-                    row[i] = 0 if row[i] <= 0 else row[i]
+    n, r, c = part // (down * across), part // across % down * tile[0], part % across * tile[1]
+    height, width = min(tile[0], rows - r), min(tile[1], columns - c)
+    if bias.size:
+        for m in range(r, r + height):
+            y[n, m, c : c + width] = bias[c : c + width]
+    product(
+        a, n * a_strides[0] + r * a_strides[1], a_strides[1], a_strides[2],
+        b, n * b_strides[0] + c * b_strides[2], b_strides[1], b_strides[2],
+        y.reshape(-1), (n * rows + r) * columns + c, columns, height, width, depth, bias.size > 0,
+    )  # fmt: skip
+    if relu:
+        for m in range(r, r + height):
+            row = y[n, m, c : c + width]
+            for i in range(width):
+                row[i] = 0 if row[i] <= 0 else row[i]
 
 
 def tile_size(batch: int, rows: int, columns: int, itemsize: int) -> Pair:
@@ -123,4 +120,7 @@ def _product(a: Array, b: Array, bias: Array | None, y: Array, relu: bool = Fals
     columns = y.shape[-1]
     stack = y.reshape(-1, a.shape[-2], columns)
     tile = tile_size(stack.shape[0], stack.shape[1], columns, y.itemsize)
-    products(*_operand(a), *_operand(b), optional(bias, y.dtype), stack, a.shape[-1], tile, relu)
+    tiles = stack.shape[0] * -(-stack.shape[1] // tile[0]) * -(-columns // tile[1])
+    products(
+        tiles, *_operand(a), *_operand(b), optional(bias, y.dtype), stack, a.shape[-1], tile, relu
+    )

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import llvmlite.binding
 import numba.extending
@@ -32,6 +32,7 @@ from numba import types
 from ..errors import BackendUnavailable
 from ..interface import Array
 from .jit import helper
+from .outline import outlined
 
 intrinsic: Any = numba.extending.intrinsic
 
@@ -109,7 +110,7 @@ VECTORS = 2  # of b at a time
 ROWS = isa().rows
 
 
-@cast("Callable[[Any], Any]", intrinsic)
+@outlined("n", "real", "n", "n", "real", "n", "n", "n", "real", "n", "n", "n", "flag")
 def micro(
     typing: Any, rows: Any, c: Any, c_at: Any, c_row: Any, a: Any, a_at: Any, a_row: Any,
     a_step: Any, b: Any, b_at: Any, b_step: Any, depth: Any, add: Any,
@@ -232,7 +233,7 @@ def tile_rows(
         done += count
 
 
-@cast("Callable[[Any], Any]", intrinsic)
+@outlined("real", "n", "n", "real", "n", "n")
 def transpose_block(typing: Any, source: Any, at: Any, row: Any, target: Any, to: Any,
                     to_row: Any) -> Any:  # fmt: skip
     """target block = the transpose of a square block of source, as many elements a side as a vector
