@@ -102,12 +102,13 @@ def _compile(function: Callable[..., Any], cache: bool = True, **options: Any) -
         return numba.njit(**options)(function)
 
 
-def compile_c(function: Callable[..., Any], signature: Any) -> Any:
+def compile_c(function: Callable[..., Any], signature: Any, fastmath: Any = False) -> Any:
     """A function with an address, of a signature in C, with a disk cache where possible."""
+    options = {"error_model": "numpy", "fastmath": fastmath}
     try:
-        return numba.cfunc(signature, cache=True, error_model="numpy")(function)
+        return numba.cfunc(signature, cache=True, **options)(function)
     except RuntimeError:  # as in `_compile`
-        return numba.cfunc(signature, error_model="numpy")(function)
+        return numba.cfunc(signature, **options)(function)
 
 
 def _renamed(function: Callable[..., Any], form: str) -> Callable[..., Any]:

@@ -22,14 +22,14 @@ from zlib import crc32
 import llvmlite.binding
 import numpy as np
 from llvmlite import ir
-from numba import extending, types
+from numba import extending
 from numba.core import cgutils as cgutils_untyped
 
 from .jit import REASSOCIATE, VERSION, Kernel, compile_c, config, numba
 
 cgutils: Any = cgutils_untyped
 intrinsic: Any = extending.intrinsic
-types: Any = types_untyped
+types: Any = numba.types
 
 _FIXED = {"n": types.intp, "flag": types.boolean}
 _ARRAYS = {"bytes": types.uint8, "sums": types.int32, "taps": types.int32, "table": types.int64}
@@ -134,14 +134,15 @@ class Tasks(Kernel):
         text = f"""def {self.body.__name__}({", ".join(addresses)}, part):
     body({", ".join(values)}, part)
 """
-        compiled = numba.njit(error_model="numpy", nogil=True, fastmath=self.fastmath)(self.body)
-        space: dict[str, Any] = {"body": compiled}
+        space: dict[str, Any] = {"body": numba.njit(inline="always")(self.body)}
         space |= {f"load{i}": _loader(kind) for i, kind in enumerate(kinds)}
         exec(compile(text, __file__, "exec"), space)
         function = space[self.body.__name__]
         function.__module__, function.__qualname__ = self.body.__module__, symbol
         pointers = [types.voidptr] * len(kinds)
-        built = self.symbols[symbol] = compile_c(function, types.void(*pointers, types.intp))
+        built = self.symbols[symbol] = compile_c(
+            function, types.void(*pointers, types.intp), fastmath=self.fastmath
+        )
         llvmlite.binding.add_symbol(symbol, built.address)
 
     def _caller(self, listed: str) -> Any:
