@@ -7,8 +7,8 @@ shapes agree, indices are in range, axes are non-negative tuples. No method chan
 except where it says "in place". Results may be views of the inputs only where NumPy's would be.
 
 Letters in shapes: N batch, C and O channels in and out, H and W height and width, D features,
-R rows, K taps of a kernel, G groups; in attention H heads, T queries, S keys, E features of a
-value. A `pair` is (vertical, horizontal).
+R rows, K taps of a kernel, G groups, T steps in time; in attention H heads, T queries, S keys, E
+features of a value. A `pair` is (vertical, horizontal).
 """
 
 from __future__ import annotations
@@ -498,6 +498,68 @@ class Backend(ABC):
         logsumexp: Array, causal: bool, scale: float, p: float, seed: int, counter: int,
     ) -> tuple[Array, Array, Array]:  # fmt: skip
         """Gradients of attention with respect to query, key and value."""
+
+    # -- recurrent networks: whole sequences of T >= 1 steps of N samples, D units -----------------
+    # x is what the input brings to each step: its product with a weight, without a bias. Sample n
+    # ends after lengths[n] steps (int64, 1 to T; None: all after T); what stands in x behind that
+    # is not looked at, and its gradient is 0. With `reverse` steps run from the end to the start.
+    # The first result, `states`, has a row (N, D) for each step, h after it or 0 behind the end,
+    # then a row for the last h (in LSTM another for the last c). Gradients are for all its rows.
+    @abstractmethod
+    def rnn(
+        self, x: Array, weight: Array, bias: Array | None, h: Array, lengths: Array | None,
+        reverse: bool, nonlinearity: str,
+    ) -> Array:  # fmt: skip
+        """h = f(x[t] + bias + h @ weight transposed), step by step; f is "tanh" or "relu".
+
+        x (T, N, D), weight (D, D), bias (D,), h (N, D) -> states (T + 1, N, D).
+        """
+
+    @abstractmethod
+    def rnn_grad(
+        self, grad: Array, states: Array, weight: Array, h: Array, lengths: Array | None,
+        reverse: bool, nonlinearity: str,
+    ) -> tuple[Array, Array, Array, Array]:  # fmt: skip
+        """Gradients of rnn with respect to x, weight, bias and h."""
+
+    @abstractmethod
+    def lstm(
+        self, x: Array, weight: Array, bias: Array | None, h: Array, c: Array,
+        lengths: Array | None, reverse: bool,
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
+        """c = f * c + i * g and h = o * tanh(c), step by step.
+
+        The gates i, f, g, o, each D wide, are x[t] + bias + h @ weight transposed, under sigmoid (g
+        under tanh). x (T, N, 4D), weight (4D, D), bias (4D,), h and c (N, D) -> states (T + 2, N,
+        D), gates (T, N, 4D) (0 behind the end), cells (T, N, D): c after each step.
+        """
+
+    @abstractmethod
+    def lstm_grad(
+        self, grad: Array, states: Array, gates: Array, cells: Array, weight: Array, h: Array,
+        c: Array, lengths: Array | None, reverse: bool,
+    ) -> tuple[Array, Array, Array, Array, Array]:  # fmt: skip
+        """Gradients of lstm with respect to x, weight, bias, h and c."""
+
+    @abstractmethod
+    def gru(
+        self, x: Array, weight: Array, bias: Array | None, hidden_bias: Array | None, h: Array,
+        lengths: Array | None, reverse: bool,
+    ) -> tuple[Array, Array]:  # fmt: skip
+        """h = (1 - z) * n + z * h with n = tanh(x_n + r * q), step by step.
+
+        r and z are the sigmoid of the first two thirds of x[t] + bias + p, p = h @ weight
+        transposed + hidden_bias; x_n is the last third of x[t] + bias, q that of p. x (T, N, 3D),
+        weight (3D, D), both biases (3D,), h (N, D) -> states (T + 1, N, D), gates (T, N, 4D): r, z,
+        n, q (0 behind the end).
+        """
+
+    @abstractmethod
+    def gru_grad(
+        self, grad: Array, states: Array, gates: Array, weight: Array, h: Array,
+        lengths: Array | None, reverse: bool,
+    ) -> tuple[Array, Array, Array, Array, Array]:  # fmt: skip
+        """Gradients of gru with respect to x, weight, bias, hidden_bias and h."""
 
     # -- losses -----------------------------------------------------------------------------------
     @abstractmethod

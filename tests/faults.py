@@ -784,6 +784,56 @@ class RequantizeRoundsHalfUp(NumpyBackend):
         return np.clip(q + finish.zero_point, finish.low, finish.high).astype(finish.dtype)
 
 
+# -- recurrent networks ----------------------------------------------------------------------------
+
+
+@found_by("rnn")
+class RnnRunsPastTheEnds(NumpyBackend):
+    def rnn(self, x, weight, bias, h, lengths, reverse, nonlinearity):
+        states = super().rnn(x, weight, bias, h, None, reverse, nonlinearity)
+        if lengths is not None:
+            states[:-1][np.arange(len(x))[:, None] >= lengths] = 0
+        return states
+
+
+@found_by("rnn_grad")
+class RnnForgetsTheStateItStartedFrom(NumpyBackend):
+    def rnn_grad(self, grad, states, weight, h, *settings):
+        return super().rnn_grad(grad, states, weight, h * 0, *settings)
+
+
+@found_by("lstm")
+class LstmSwapsTwoGates(NumpyBackend):
+    """Another library's order: i, g, f, o."""
+
+    def lstm(self, x, weight, bias, h, *rest):
+        d = h.shape[1]
+        order = np.r_[0:d, 2 * d : 3 * d, d : 2 * d, 3 * d : 4 * d]
+        bias = None if bias is None else bias[order]
+        return super().lstm(x[..., order], weight[order], bias, h, *rest)
+
+
+@found_by("lstm_grad")
+class LstmGradTakesTheCellAfterTheStep(NumpyBackend):
+    def lstm_grad(self, grad, states, gates, cells, weight, h, c, lengths, reverse):
+        shifted = np.roll(cells, 1 if reverse else -1, axis=0)
+        return super().lstm_grad(grad, states, gates, shifted, weight, h, c, lengths, reverse)
+
+
+@found_by("gru")
+class GruAddsTheHiddenBiasOutsideTheReset(NumpyBackend):
+    def gru(self, x, weight, bias, hidden_bias, h, lengths, reverse):
+        if bias is None or hidden_bias is None:
+            return super().gru(x, weight, bias, hidden_bias, h, lengths, reverse)
+        return super().gru(x, weight, bias + hidden_bias, None, h, lengths, reverse)
+
+
+@found_by("gru_grad")
+class GruGradStartsReversedSequencesAtTheLastStep(NumpyBackend):
+    def gru_grad(self, grad, states, gates, weight, h, lengths, reverse):
+        return super().gru_grad(grad, states, gates, weight, h, None, reverse)
+
+
 # -- optimizers ------------------------------------------------------------------------------------
 
 

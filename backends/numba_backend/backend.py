@@ -14,6 +14,7 @@ from .normalize import Normalize
 from .optimizer import Optimizer
 from .pool import Pool
 from .random import Random
+from .recurrent import Recurrent
 from .reduce import Reduce
 from .scatter import Scatter
 from .softmax import Softmax
@@ -21,7 +22,7 @@ from .softmax import Softmax
 
 class NumbaBackend(
     Activation, Attention, Conv, Elementwise, Int8, Linear, Loss, Normalize, Optimizer, Pool,
-    Random, Reduce, Scatter, Softmax,
+    Random, Recurrent, Reduce, Scatter, Softmax,
 ):  # fmt: skip
     """The contract on NumPy arrays, computed by parallel kernels where that was measured to pay.
 

@@ -52,6 +52,7 @@ _SHARED = (
     "microkernel.py",
     "outline.py",
     "random.py",
+    "recurrent_loops.py",
     "softmax.py",
     "vector_math.py",
 )

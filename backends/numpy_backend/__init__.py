@@ -19,6 +19,7 @@ from .normalize import Normalize
 from .optimizer import Optimizer
 from .pool import Pool
 from .random import Random
+from .recurrent import Recurrent
 from .reduce import Reduce
 from .shape import ShapeOps
 
@@ -27,7 +28,7 @@ __all__ = ["NumpyBackend"]
 
 class NumpyBackend(
     Arrays, Elementwise, Activation, Reduce, ShapeOps, Linear, Conv, Pool, Normalize, Attention,
-    Loss, Random, Int8, Optimizer,
+    Recurrent, Loss, Random, Int8, Optimizer,
 ):  # fmt: skip
     """All of the contract on NumPy arrays.
 

@@ -8,7 +8,7 @@ Source: Wilkinson (1963), "Rounding Errors in Algebraic Processes"; Higham (2002
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Union
 
 import numpy as np
@@ -106,6 +106,17 @@ class Approx:
     def sigmoid(self) -> Approx:
         return self._function("sigmoid", lambda x: 1 / (1 + np.exp(-x)))
 
+    def tanh(self) -> Approx:
+        return self._function("tanh", np.tanh)
+
+    def where(self, condition: np.ndarray, other: Operand) -> Approx:
+        """self where condition holds, else other."""
+        other = self._lift(other)
+        return Approx(
+            np.where(condition, self.value, other.value), self.dtype,
+            np.where(condition, self.error, other.error),
+        )  # fmt: skip
+
     def sqrt(self) -> Approx:
         """Of a non-negative number, so its error cannot take it below 0."""
         root = np.sqrt(self.value)
@@ -117,3 +128,15 @@ class Approx:
     def bound(self) -> np.ndarray:
         """What a test may allow: the running error, and room for another order of the terms."""
         return REGROUPING * self.error
+
+
+def joined(parts: Sequence[Approx], axis: int) -> Approx:
+    """Parts one behind another along an axis."""
+    values, errors = [p.value for p in parts], [p.error for p in parts]
+    return Approx(np.concatenate(values, axis), parts[0].dtype, np.concatenate(errors, axis))
+
+
+def saved(exact: Approx, dtype: np.dtype | type) -> Approx:
+    """What a backend kept of a result in dtype: rounded, and off by that and the result's error."""
+    rounded = exact.value.astype(dtype).astype(np.float64)
+    return Approx(rounded, dtype, np.abs(rounded - exact.value) + exact.error)

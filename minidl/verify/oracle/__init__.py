@@ -15,6 +15,7 @@ from .pool import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
 from .products import einsum, integer_matmul, linear, linear_relu, matmul
 from .quantize import dequantize, finished, int8_conv2d, int8_linear, quantize
 from .random import dropout, normal, philox, philox_block, uniform
+from .recurrent import gru, gru_grad, lstm, lstm_grad, rnn, rnn_grad
 from .reduce import (
     arg,
     cumsum,
@@ -62,6 +63,8 @@ __all__ = [
     "gelu",
     "gelu_grad",
     "getitem_grad",
+    "gru",
+    "gru_grad",
     "im2col",
     "index_add",
     "int8_conv2d",
@@ -75,6 +78,8 @@ __all__ = [
     "log_softmax",
     "log_softmax_grad",
     "logsumexp",
+    "lstm",
+    "lstm_grad",
     "map1",
     "map2",
     "matmul",
@@ -89,6 +94,8 @@ __all__ = [
     "quantize",
     "reduce_axes",
     "rmsprop_step",
+    "rnn",
+    "rnn_grad",
     "sgd_step",
     "silu_grad",
     "softmax",
