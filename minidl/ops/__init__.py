@@ -32,6 +32,7 @@ from .pool import (
     adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, avg_pool2d_grad, max_pool2d,
     max_pool2d_grad,
 )  # fmt: skip
+from .recurrent import gru, lstm, rnn
 from .reduce import (
     argmax, argmin, cumsum, log_softmax, log_softmax_grad, logsumexp, max, mean, min, softmax,
     softmax_grad, sum, var,
@@ -48,14 +49,15 @@ __all__ = [
     "conv2d_input_grad", "conv2d_weight_grad", "conv_transpose2d", "cos", "cross_entropy", "cumsum",
     "divide", "dropout", "einsum", "embedding", "embedding_grad", "equal", "erf", "exp", "expand",
     "flatten", "flip", "gather", "gather_grad", "gelu", "getitem", "getitem_grad", "greater",
-    "greater_equal", "group_norm", "huber_loss", "index_add", "kl_div", "l1_loss", "layer_norm",
-    "leaky_relu", "less", "less_equal", "linear", "linear_relu", "log", "log_softmax",
-    "log_softmax_grad", "logical_and", "logical_not", "logical_or", "logsumexp", "matmul", "max",
-    "max_pool2d", "max_pool2d_grad", "maximum", "mean", "min", "minimum", "mse_loss", "multiply",
-    "native_index", "negative", "nll_loss", "not_equal", "pad", "permute", "pow", "relu",
-    "relu_grad", "reshape", "scaled_dot_product_attention", "self_attention", "sigmoid", "sign",
-    "silu", "sin", "softmax", "softmax_grad", "softplus", "split", "sqrt", "squeeze", "stack",
-    "subtract", "sum", "swapaxes", "tanh", "to_backend", "transpose", "unsqueeze", "var", "where",
+    "greater_equal", "group_norm", "gru", "huber_loss", "index_add", "kl_div", "l1_loss",
+    "layer_norm", "leaky_relu", "less", "less_equal", "linear", "linear_relu", "log", "log_softmax",
+    "log_softmax_grad", "logical_and", "logical_not", "logical_or", "logsumexp", "lstm", "matmul",
+    "max", "max_pool2d", "max_pool2d_grad", "maximum", "mean", "min", "minimum", "mse_loss",
+    "multiply", "native_index", "negative", "nll_loss", "not_equal", "pad", "permute", "pow",
+    "relu", "relu_grad", "reshape", "rnn", "scaled_dot_product_attention", "self_attention",
+    "sigmoid", "sign", "silu", "sin", "softmax", "softmax_grad", "softplus", "split", "sqrt",
+    "squeeze", "stack", "subtract", "sum", "swapaxes", "tanh", "to_backend", "transpose",
+    "unsqueeze", "var", "where",
 ]  # fmt: skip
 
 operations.install({name: globals()[name] for name in __all__})

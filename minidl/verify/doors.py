@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +43,17 @@ class Inputs:
         self.beyond = tensor([0, 3], backend=backend)
         self.images = ones((1, 2, 4, 4), backend=backend)
         self.kernel = ones((2, 2, 3, 3), backend=backend)
+        self.steps = ones((4, 2, 3), backend=backend)
+
+    def cell(self, operation: str, **changed: Any) -> dict[str, Any]:
+        """What a recurrent operation takes: 4 steps of 2 samples, 3 features and 2 units."""
+        rows = {"rnn": 2, "lstm": 8, "gru": 6}[operation]
+        where = self.x.backend
+        state, weight = ones((2, 2), backend=where), ones((rows, 2), backend=where)
+        more = {"c": state} if operation == "lstm" else {}
+        first = ones((rows, 3), backend=where)
+        found = {"x": self.steps, "h": state, **more, "weight_ih": first, "weight_hh": weight}
+        return {**found, **changed}
 
 
 Call = Callable[[Inputs], object]
@@ -170,6 +182,22 @@ wrong(f"{POOLS} adaptive_avg_pool2d", DTypeError, lambda f, v: f(v.images.astype
 wrong("adaptive_avg_pool2d adaptive_max_pool2d", ArgumentError, lambda f, v: f(v.images, 0))
 wrong("adaptive_avg_pool2d adaptive_max_pool2d", ShapeError, lambda f, v: f(v.x, 1))
 
+for name in ("rnn", "lstm", "gru"):
+    wrong(name, ShapeError, *(
+        lambda f, v, n=name, k=key, x=bad: f(**v.cell(n, **{k: getattr(v, x)}))
+        for key, bad in (("x", "x"), ("h", "x"), ("weight_ih", "long"), ("weight_hh", "steps"),
+                         ("bias_ih", "three"), ("bias_hh", "x"))
+    ))  # fmt: skip
+    wrong(name, ShapeError, lambda f, v, n=name: f(**v.cell(n, x=v.steps[:0])),
+          lambda f, v, n=name: f(**v.cell(n, lengths=v.labels[:1])))  # fmt: skip
+    wrong(name, DTypeError, lambda f, v, n=name: f(**v.cell(n, x=None)),
+          lambda f, v, n=name: f(**v.cell(n, x=v.steps.astype("float64"))),
+          lambda f, v, n=name: f(**v.cell(n, lengths=v.two)))  # fmt: skip
+    wrong(name, IndexRangeError, lambda f, v, n=name: f(**v.cell(n, lengths=v.labels)),
+          lambda f, v, n=name: f(**v.cell(n, lengths=v.beyond + 3)))  # fmt: skip
+    wrong(name, BackendMismatch, lambda f, v, n=name: f(
+        **v.cell(n, h=ones((2, 2), backend=v.other.backend))))  # fmt: skip
+wrong("rnn", ArgumentError, lambda f, v: f(**v.cell("rnn", nonlinearity="gelu")))
 wrong("layer_norm", ShapeError, lambda f, v: f(v.x, 2), lambda f, v: f(v.x, 3, v.two))
 wrong("batch_norm", ShapeError, lambda f, v: f(v.two, None, None, training=True),
       lambda f, v: f(v.x, v.two, v.two),
