@@ -18,16 +18,17 @@ from .loss import (
 from .module import Module, Parameter
 from .normalize import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
 from .pool import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
+from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .summary import Summary, summary
 from .transformer import PositionalEncoding, TransformerEncoder, TransformerEncoderLayer
 
 __all__ = [
-    "GELU", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool2d", "BCEWithLogitsLoss",
-    "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "CrossEntropyLoss", "Dropout",
-    "Embedding", "Flatten", "GroupNorm", "HuberLoss", "Identity", "KLDivLoss", "L1Loss",
-    "LayerNorm", "LeakyReLU", "Linear", "LinearReLU", "LogSoftmax", "MSELoss", "MaxPool2d",
-    "Module", "ModuleDict", "ModuleList", "MultiheadAttention", "NLLLoss", "Parameter",
-    "PositionalEncoding", "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "Summary",
-    "Tanh", "TransformerEncoder", "TransformerEncoderLayer", "Unflatten", "functional", "init",
-    "summary",
+    "GELU", "GRU", "LSTM", "RNN", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool2d",
+    "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d",
+    "CrossEntropyLoss", "Dropout", "Embedding", "Flatten", "GRUCell", "GroupNorm", "HuberLoss",
+    "Identity", "KLDivLoss", "L1Loss", "LSTMCell", "LayerNorm", "LeakyReLU", "Linear", "LinearReLU",
+    "LogSoftmax", "MSELoss", "MaxPool2d", "Module", "ModuleDict", "ModuleList",
+    "MultiheadAttention", "NLLLoss", "Parameter", "PositionalEncoding", "RNNCell", "ReLU",
+    "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "Summary", "Tanh", "TransformerEncoder",
+    "TransformerEncoderLayer", "Unflatten", "functional", "init", "summary",
 ]  # fmt: skip

@@ -18,10 +18,10 @@ from ...engine.modes import use_backend
 from ...engine.random import Generator, manual_seed
 from ...engine.tensor import Tensor
 from ...training import checkpoint
-from ..conformance import drawn, law
+from ..conformance import drawn, each, law
 from ..stateful import live
 from ..strategies import FLOATS, arrays, fill, float_dtypes, seeds, shapes
-from ..tolerances import assert_close, assert_same, quantization_bound
+from ..tolerances import assert_close, assert_same, composed_bound, quantization_bound
 
 SCHEMES = (("symmetric", None), ("affine", None), ("affine", "int8"))
 KINDS = ("integers", "normal", "offset", "constant", "wide")
@@ -135,6 +135,40 @@ def shards(backend: Backend, seed: int, cut: int) -> None:
         found.append([np.array(p.grad.numpy()) for p in model.parameters() if p.grad is not None])
     for whole, added in zip(*found, strict=True):
         assert_same(added, whole, signed_zero=False)
+
+
+@law("padding does not change a recurrent network that knows the lengths")
+@each("layer", ("RNN", "LSTM", "GRU"))
+@drawn(seed=seeds)
+def padding(backend: Backend, layer: str, seed: int) -> None:
+    """Each sequence of a padded batch, and its gradients, against the sequence alone; what stands
+    behind its end does not matter, be it NaN.
+    """
+    options: dict[str, Any] = {"backend": backend, "generator": Generator(seed)}
+    model = getattr(nn, layer)(3, 4, 2, bidirectional=True, **options)
+    x, grad = fill((5, 3, 3), np.float32, "normal", seed), fill((5, 3, 8), np.float32, "normal", 1)
+    ends = np.random.default_rng(seed).integers(1, 5, 3, np.int64, endpoint=True)
+    behind = np.arange(5)[:, None] >= ends
+    x[behind], grad[behind] = np.nan, 0
+
+    def run(part: Any, steps: int, lengths: Any) -> list[np.ndarray]:
+        model.zero_grad()
+        y, last = model(tensor(x[:steps, part], backend=backend), lengths=lengths)
+        y.backward(tensor(grad[:steps, part], backend=backend), retain_graph=True)
+        states = last if isinstance(last, tuple) else (last,)
+        grads = [p.grad.numpy() for p in model.parameters() if p.grad is not None]
+        return [np.array(a) for a in (y.numpy(), *(s.numpy() for s in states), *grads)]
+
+    y, *found = run(slice(None), 5, tensor(ends, backend=backend))
+    assert_same(y[behind], np.zeros_like(y[behind]), signed_zero=False)
+    alone = [run(slice(n, n + 1), int(end), None) for n, end in enumerate(ends)]
+    expected = [np.concatenate([a[k] for a in alone], 1) for k in range(1, 1 + model.count)]
+    expected += [np.sum([a[k] for a in alone], 0) for k in range(1 + model.count, len(alone[0]))]
+    for n, (end, parts) in enumerate(zip(ends, alone, strict=True)):
+        bound = composed_bound(np.float32, parts[0])
+        assert_close(y[:end, n], parts[0][:, 0].astype(np.float64), bound, np.float32)
+    for got, want in zip(found, expected, strict=True):
+        assert_close(got, want.astype(np.float64), composed_bound(np.float32, want), np.float32)
 
 
 DTYPES = (*FLOATS, np.int8, np.uint8, np.int32, np.int64, np.bool_)
