@@ -28,7 +28,8 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from .microkernel import intrinsic, isa
+from .microkernel import isa
+from .outline import outlined
 
 _BYTE, _QUAD, _INT = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _MADD = {32: "llvm.x86.avx2.pmadd.wd", 64: "llvm.x86.avx512.pmaddw.d.512"}
@@ -77,7 +78,9 @@ def dots(heights: Iterable[int], vectors: int, spread_signed: bool) -> Any:
         builder.position_at_end(done)
         return context.get_dummy_value()
 
-    return intrinsic(tile)
+    step = "table" if spread_signed else "n"
+    name = "conv_quads" if spread_signed else "linear_quads"
+    return outlined("n", "sums", "bytes", "n", "n", "bytes", "n", step, "n", name=name)(tile)
 
 
 def _tile(rows: int, vectors: int, spread_signed: bool, context: Any, builder: Any, kinds: Any,

@@ -17,6 +17,7 @@ from .jit import helper, kernel
 from .layout import F32, flat, plain
 from .memory import empty
 from .microkernel import isa, transpose_block
+from .outline import tasks
 
 PARALLEL_FROM = 1 << 19  # multiply-adds
 PARTS = 16  # into how many tasks a product is split, if its shape allows
@@ -41,30 +42,30 @@ def quantize(x: Array, scale: float, zero: int, low: int, high: int, q: Array) -
         q[i] = np.uint8(np.int32((y + room) - room) + np.int32(zero))
 
 
-@kernel(exact=True)
+@tasks(calls=[linear_tile], exact=True)
 def linear(codes: Array, packed: Array, offset: Array, factor: Array, last: Array, how: int,
-           ends: tuple[int, int, int], height: int, columns: int, y: Array) -> None:  # fmt: skip
+           ends: tuple[int, int, int], height: int, columns: int, y: Array,
+           part: int) -> None:  # fmt: skip
     """y (rows, columns), as bytes, = codes (rows, 4 * depth) times packed, finished (`finish.py`).
 
     A task is a panel of columns and `height` rows.
     """
-    panels, depth = packed.shape[0], packed.shape[1] - 1
+    depth = packed.shape[1] - 1
     rows = codes.size // (4 * depth)
     blocks = (rows + height - 1) // height
     weight = packed.reshape(-1)
-    for t in prange(panels * blocks):
-        p, row = t // blocks, t % blocks * height
-        end, start = min(row + height, rows), p * WIDTH
-        stop = min(start + WIDTH, columns)
-        tile = np.empty(ROWS * WIDTH, np.int32)
-        while row < end:
-            left = (end - row + ROWS - 1) // ROWS
-            count = (end - row) // left
-            linear_tile(count, tile, codes, row * depth, depth, weight,
-                        p * (depth + 1) * WIDTH, WIDTH, depth)  # fmt: skip
-            finish_tile(tile, count, offset, factor, last, start, stop - start, how, ends,
-                        y, row * columns + start, columns)  # fmt: skip
-            row += count
+    p, row = part // blocks, part % blocks * height
+    end, start = min(row + height, rows), p * WIDTH
+    stop = min(start + WIDTH, columns)
+    tile = np.empty(ROWS * WIDTH, np.int32)
+    while row < end:
+        left = (end - row + ROWS - 1) // ROWS
+        count = (end - row) // left
+        linear_tile(count, tile, codes, row * depth, depth, weight,
+                    p * (depth + 1) * WIDTH, WIDTH, depth)  # fmt: skip
+        finish_tile(tile, count, offset, factor, last, start, stop - start, how, ends,
+                    y, row * columns + start, columns)  # fmt: skip
+        row += count
 
 
 @helper
@@ -96,7 +97,7 @@ def finish_tile(tile: Array, rows: int, offset: Array, factor: Array, last: Arra
                 line[n] = real(total, factor[n], last[n], relu)
 
 
-@kernel()
+@kernel(calls=[transpose_block])
 def pack(weight: Array, quads: Array, packed: Array) -> None:
     """packed[p, k, l] = quad k of row p * WIDTH + l of weight, 0 beyond; the last k holds the sums.
 
@@ -163,6 +164,7 @@ class Int8(NumpyBackend):
         how = rule(finish, outputs, sums)
         height = -(-rows // -(-PARTS // packed.shape[0]))
         linear.sized(rows * outputs * depth * 4, PARALLEL_FROM)(
+            packed.shape[0] * -(-rows // height),
             rows_of_quads(x), packed, how.offset, how.factor, how.last, how.how, how.ends,
             height, outputs, flat(y).view(np.uint8),
         )  # fmt: skip
@@ -185,6 +187,7 @@ class Int8(NumpyBackend):
         planes = weight.shape[1] if lined else -(-weight.shape[1] // 4)
         lines = band(x.shape[0], size[0], planes * (x.shape[3] + 2 * padding[1]) * stride[0])
         convolve.sized(y.size * math.prod(weight.shape[1:]), PARALLEL_FROM)(
+            x.shape[0] * -(-size[0] // lines),
             plain(x).view(np.uint8), 0 if x.dtype == NATIVE else 128, pad_value & 255, packed,
             how.offset, how.factor, how.last, how.how, how.ends, lined, kernel_size, *options,
             size, lines, flat(y).view(np.uint8),

@@ -15,13 +15,13 @@ begins. Pixels past the end of an output line are computed and thrown away.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from ..interface import Array, Pair
 from .dots import CHANNELS, PIXELS, conv_tile
 from .finish import CODES, RELU, SUMS, code, real
-from .jit import helper, kernel
+from .jit import helper
 from .lines import copy_lines
+from .outline import tasks
 
 PARTS = 16  # into how many tasks a convolution is split, if its shape allows
 CACHE = 1 << 16  # quads of the planes of one task: a quarter of a megabyte
@@ -73,11 +73,11 @@ def band(samples: int, lines: int, quads: int) -> int:
     return max(1, min(-(-lines // parts), CACHE // quads))
 
 
-@kernel(exact=True)
+@tasks(calls=[conv_tile], exact=True)
 def convolve(x: Array, flip: int, pad: int, packed: Array, offset: Array, factor: Array,
              last: Array, how: int, ends: tuple[int, int, int], lined: bool, kernel_size: Pair,
              stride: Pair, padding: Pair, dilation: Pair, groups: int, size: Pair, lines: int,
-             y: Array) -> None:  # fmt: skip
+             y: Array, part: int) -> None:  # fmt: skip
     """y (N, O, OH, OW), as bytes, = x (N, C, H, W), as bytes, convolved and finished (`finish.py`).
 
     A task is one sample's band of output lines. Bytes are multiplied after an exclusive or with
@@ -89,36 +89,35 @@ def convolve(x: Array, flip: int, pad: int, packed: Array, offset: Array, factor
     planes = channels if lined else (channels + 3) // 4
     width = (x.shape[3] + 2 * padding[1] + stride[1] - 1) // stride[1]
     weight = packed.reshape(-1)
-    for t in prange(x.shape[0] * bands):
-        n, top = t // bands, t % bands * lines
-        bottom = min(top + lines, size[0])
-        seen = (bottom - top - 1) * stride[0] + (kernel_size[0] - 1) * dilation[0] + 1
-        phase = (seen + stride[0] - 1) // stride[0] * width  # quads of a phase of a plane
-        quads = np.empty(planes * stride[0] * stride[1] * phase + PIXELS, np.int32)
-        table = places(planes, lined, kernel_size, stride, dilation, phase, width)
-        reach = width * stride[1]
-        frames = np.full((1 if lined else 4) * seen * reach + 3 * dilation[1], pad, np.uint8)
-        tile, done = np.empty(CHANNELS * PIXELS, np.int32), np.empty(CHANNELS * PIXELS, np.int32)
-        for g in range(groups):
-            for p in range(planes):
-                first, count = (p, 1) if lined else (4 * p, min(4, channels - 4 * p))
-                frame(x[n, g * channels + first : g * channels + first + count],
-                      top * stride[0] - padding[0], seen, padding[1], reach, frames)  # fmt: skip
-                plane = quads[p * stride[0] * stride[1] * phase :]
-                shift = dilation[1] if lined else seen * reach
-                join(frames, shift, seen, reach, stride, phase, width, flip, plane)
-            for at in range(0, (bottom - top) * width, PIXELS):
-                for b in range(blocks):
-                    o = g * outs + b * block
-                    count = min(block, (g + 1) * outs - o)
-                    conv_tile(block, tile, weight, (g * blocks + b) * (depth + 1) * block, block,
-                              quads, at, table, depth)  # fmt: skip
-                    finish_tile(tile, count, offset, factor, last, o, how, ends, done)
-                    to = (n * offset.size + o) * size[0] * size[1]
-                    if how == CODES:
-                        put_lines(done.view(np.uint8), count, at, width, size, top, bottom, to, y)
-                    else:
-                        put_lines(done, count, at, width, size, top, bottom, to, y.view(np.int32))
+    n, top = part // bands, part % bands * lines
+    bottom = min(top + lines, size[0])
+    seen = (bottom - top - 1) * stride[0] + (kernel_size[0] - 1) * dilation[0] + 1
+    phase = (seen + stride[0] - 1) // stride[0] * width  # quads of a phase of a plane
+    quads = np.empty(planes * stride[0] * stride[1] * phase + PIXELS, np.int32)
+    table = places(planes, lined, kernel_size, stride, dilation, phase, width)
+    reach = width * stride[1]
+    frames = np.full((1 if lined else 4) * seen * reach + 3 * dilation[1], pad, np.uint8)
+    tile, done = np.empty(CHANNELS * PIXELS, np.int32), np.empty(CHANNELS * PIXELS, np.int32)
+    for g in range(groups):
+        for p in range(planes):
+            first, count = (p, 1) if lined else (4 * p, min(4, channels - 4 * p))
+            frame(x[n, g * channels + first : g * channels + first + count],
+                  top * stride[0] - padding[0], seen, padding[1], reach, frames)  # fmt: skip
+            plane = quads[p * stride[0] * stride[1] * phase :]
+            shift = dilation[1] if lined else seen * reach
+            join(frames, shift, seen, reach, stride, phase, width, flip, plane)
+        for at in range(0, (bottom - top) * width, PIXELS):
+            for b in range(blocks):
+                o = g * outs + b * block
+                count = min(block, (g + 1) * outs - o)
+                conv_tile(block, tile, weight, (g * blocks + b) * (depth + 1) * block, block,
+                          quads, at, table, depth)  # fmt: skip
+                finish_tile(tile, count, offset, factor, last, o, how, ends, done)
+                to = (n * offset.size + o) * size[0] * size[1]
+                if how == CODES:
+                    put_lines(done.view(np.uint8), count, at, width, size, top, bottom, to, y)
+                else:
+                    put_lines(done, count, at, width, size, top, bottom, to, y.view(np.int32))
 
 
 @helper

@@ -78,7 +78,7 @@ _running = threading.local()  # .pieces: those that the kernel may call that is 
 def prepare(pieces: Iterable[Any], arguments: tuple[Any, ...]) -> None:
     """Have the pieces ready that a kernel calls when it is given these arguments."""
     floats = (a.dtype.name for a in arguments if isinstance(a, np.ndarray) and a.dtype.kind == "f")
-    dtype = next(floats, "none")
+    dtype = next(floats, "float32")  # bytes are moved as numbers of 32 bits
     _running.pieces = [PIECES[piece] for piece in pieces]
     for piece in _running.pieces:
         piece.prepare(dtype if "real" in piece.kinds else "none")
@@ -225,9 +225,10 @@ def outlined(*kinds: str, name: str = "") -> Callable[[Callable[..., Any]], Any]
                 elif kind == "flag":
                     values.append(builder.zext(value, _BYTE))
                 else:
-                    dtype = given.dtype.name if kind == "real" else dtype
+                    dtype = f"float{given.dtype.bitwidth}" if kind == "real" else dtype
                     start = context.make_array(given)(context, builder, value).data
                     values.append(builder.bitcast(start, _BYTE.as_pointer()))
+            assert dtype in piece.compiled, f"{piece.name} for {dtype} is not ready"
             function = cgutils.get_or_insert_function(
                 builder.module,
                 ir.FunctionType(ir.VoidType(), [value.type for value in values]),

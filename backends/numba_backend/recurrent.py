@@ -14,31 +14,30 @@ samples are beside it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from ..interface import Array
 from ..numpy_backend import NumpyBackend
 from . import recurrent_loops as loops
-from .jit import Kernel, kernel
+from .jit import Kernel
 from .layout import flat, plain, suits
 from .memory import empty
-from .microkernel import PANEL, pack
+from .microkernel import PANEL, micro, pack, transpose_block
+from .outline import tasks
 from .recurrent_loops import SAMPLES
 
 PARALLEL_FROM = 1 << 18  # multiply-adds in the products of all steps; below, one thread
 
 
-@kernel(exact=True)
-def cut(weight: Array, step: int, column: int, columns: int, panels: Array) -> None:
-    """panels[p, k] = weight[k * step + j * column], for the p-th piece of the columns j."""
+@tasks(calls=[transpose_block], exact=True)
+def cut(weight: Array, step: int, column: int, columns: int, panels: Array, part: int) -> None:
+    """panels[part, k] = weight[k * step + j * column], for that piece of the columns j."""
     width = PANEL // weight.itemsize
-    depth = panels.shape[1] // width
-    for p in prange(panels.shape[0]):
-        count = min(width, columns - p * width)
-        pack(weight, p * width * column, step, column, depth, count, panels[p])
+    depth, count = panels.shape[1] // width, min(width, columns - part * width)
+    pack(weight, part * width * column, step, column, depth, count, panels[part])
 
 
 def panelled(weight: Array, transposed: bool) -> Array:
@@ -49,56 +48,51 @@ def panelled(weight: Array, transposed: bool) -> Array:
         rows, columns, steps = columns, rows, (1, columns)
     width = PANEL // weight.itemsize
     panels = empty((-(-columns // width), rows * width), weight.dtype)
-    cut.sized(weight.size, PARALLEL_FROM)(flat(plain(weight)), *steps, columns, panels)
+    cut.sized(weight.size, PARALLEL_FROM)(len(panels), flat(plain(weight)), *steps, columns, panels)
     return panels
 
 
-@kernel()
+@tasks(calls=[micro])
 def rnn_forward(x: Array, panels: Array, bias: Array, h: Array, lengths: Array, reverse: bool,
-                rectified: bool, states: Array) -> None:  # fmt: skip
-    for part in prange((h.shape[0] + SAMPLES - 1) // SAMPLES):
-        loops.rnn_forward(part, x, panels, bias, h, lengths, reverse, rectified, states)
+                rectified: bool, states: Array, part: int) -> None:  # fmt: skip
+    loops.rnn_forward(part, x, panels, bias, h, lengths, reverse, rectified, states)
 
 
-@kernel()
+@tasks(calls=[micro])
 def rnn_backward(grad: Array, states: Array, panels: Array, lengths: Array, reverse: bool,
                  rectified: bool, x_grad: Array, bias_grad: Array,
-                 h_grad: Array) -> None:  # fmt: skip
-    for part in prange(bias_grad.shape[0]):
-        loops.rnn_backward(part, grad, states, panels, lengths, reverse, rectified, x_grad,
-                           bias_grad, h_grad)  # fmt: skip
+                 h_grad: Array, part: int) -> None:  # fmt: skip
+    loops.rnn_backward(part, grad, states, panels, lengths, reverse, rectified, x_grad,
+                       bias_grad, h_grad)  # fmt: skip
 
 
-@kernel()
+@tasks(calls=[micro])
 def lstm_forward(x: Array, panels: Array, bias: Array, h: Array, c: Array, lengths: Array,
-                 reverse: bool, states: Array, gates: Array, cells: Array) -> None:  # fmt: skip
-    for part in prange((h.shape[0] + SAMPLES - 1) // SAMPLES):
-        loops.lstm_forward(part, x, panels, bias, h, c, lengths, reverse, states, gates, cells)
+                 reverse: bool, states: Array, gates: Array, cells: Array,
+                 part: int) -> None:  # fmt: skip
+    loops.lstm_forward(part, x, panels, bias, h, c, lengths, reverse, states, gates, cells)
 
 
-@kernel()
+@tasks(calls=[micro])
 def lstm_backward(grad: Array, gates: Array, cells: Array, panels: Array, c: Array, lengths: Array,
                   reverse: bool, x_grad: Array, bias_grad: Array, h_grad: Array,
-                  c_grad: Array) -> None:  # fmt: skip
-    for part in prange(bias_grad.shape[0]):
-        loops.lstm_backward(part, grad, gates, cells, panels, c, lengths, reverse, x_grad,
-                            bias_grad, h_grad, c_grad)  # fmt: skip
+                  c_grad: Array, part: int) -> None:  # fmt: skip
+    loops.lstm_backward(part, grad, gates, cells, panels, c, lengths, reverse, x_grad,
+                        bias_grad, h_grad, c_grad)  # fmt: skip
 
 
-@kernel()
+@tasks(calls=[micro])
 def gru_forward(x: Array, panels: Array, bias: Array, hidden_bias: Array, h: Array, lengths: Array,
-                reverse: bool, states: Array, gates: Array) -> None:  # fmt: skip
-    for part in prange((h.shape[0] + SAMPLES - 1) // SAMPLES):
-        loops.gru_forward(part, x, panels, bias, hidden_bias, h, lengths, reverse, states, gates)
+                reverse: bool, states: Array, gates: Array, part: int) -> None:  # fmt: skip
+    loops.gru_forward(part, x, panels, bias, hidden_bias, h, lengths, reverse, states, gates)
 
 
-@kernel()
+@tasks(calls=[micro])
 def gru_backward(grad: Array, states: Array, gates: Array, panels: Array, h: Array, lengths: Array,
                  reverse: bool, x_grad: Array, p_grad: Array, bias_grad: Array,
-                 h_grad: Array) -> None:  # fmt: skip
-    for part in prange(bias_grad.shape[0]):
-        loops.gru_backward(part, grad, states, gates, panels, h, lengths, reverse, x_grad, p_grad,
-                           bias_grad, h_grad)  # fmt: skip
+                 h_grad: Array, part: int) -> None:  # fmt: skip
+    loops.gru_backward(part, grad, states, gates, panels, h, lengths, reverse, x_grad, p_grad,
+                       bias_grad, h_grad)  # fmt: skip
 
 
 class Recurrent(NumpyBackend):
@@ -194,8 +188,8 @@ class Recurrent(NumpyBackend):
 
 
 def sized(loop: Kernel, x: Array, h: Array) -> Callable[..., Any]:
-    """The form of loop that pays for gates x (T, N, .) and h (N, D)."""
-    return loop.sized(x.size * h.shape[1], PARALLEL_FROM)
+    """The form of loop that pays for gates x (T, N, .) and h (N, D), for all parts of the batch."""
+    return partial(loop.sized(x.size * h.shape[1], PARALLEL_FROM), -(-len(h) // SAMPLES))
 
 
 def shift(bias: Array | None, x: Array) -> Array:
