@@ -8,6 +8,7 @@ same stream.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from .dtypes import float32
 
 _WORDS_PER_BLOCK = 4
 _FORK_COUNTER = 1 << 63  # far beyond what any stream uses
+# Called with (generator, words, counter) after each reservation: a recorder of steps, which must
+# know that the counter will be another one next time.
+reserved: list[Callable[[Generator, int, int], None]] = []
 _reserving = threading.Lock()  # one for all: a generator with its own could not be copied
 
 
@@ -57,6 +61,8 @@ class Generator:
         with _reserving:
             counter = self.counter
             self.counter += -(-words // _WORDS_PER_BLOCK)
+        for observer in reserved:
+            observer(self, words, counter)
         return counter
 
     def fork(self, key: int) -> Generator:

@@ -136,7 +136,8 @@ def batch_norm(
     if running_mean is not None and running_var is not None:
         unbiased = function.var * (per_channel / (per_channel - 1))
         for running, batch in ((running_mean, function.mean), (running_var, unbiased)):
-            x.backend.copyto(running.data, running.data * (1 - momentum) + batch * momentum)
+            kept = x.backend.multiply(running.data, 1 - momentum)
+            x.backend.copyto(running.data, x.backend.add(kept, batch * momentum))
             running.version.change()
     return reshape(y, x.shape)
 

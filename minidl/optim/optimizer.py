@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,9 @@ from ..nn.module import Parameter
 from .flat import Flat, Memory, flatten
 
 Settings = dict[str, Any]
+# Called with (optimizer, group, flat, state, run) before each `update`: a recorder of steps, which
+# must know that the settings and the count of steps may be others next time.
+updating: list[Callable[[Optimizer, Settings, Flat, dict[str, Array], list[int]], None]] = []
 Params = Iterable[Parameter] | Iterable[dict[str, Any]]
 
 
@@ -118,6 +121,8 @@ class Optimizer:
         for start, stop, step in flat.advance():
             state = {name: flat.slice(a, start, stop) for name, a in arrays.items()}
             param, grad = flat.slice(flat.param, start, stop), flat.slice(flat.grad, start, stop)
+            for observer in updating:
+                observer(self, group, flat, state, [start, stop, step])
             self.update(flat.backend, param, grad, state, step, group)
         for p in flat.params:
             if p.grad is not None:
