@@ -15,11 +15,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from .registry import get
+
+if TYPE_CHECKING:
+    from .program import Lowering
 
 Array: TypeAlias = Any  # np.ndarray, cupy.ndarray, or what a third-party backend calls an array
 Shape: TypeAlias = tuple[int, ...]
@@ -72,6 +75,11 @@ class Backend(ABC):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return get, (self.name,)  # so does what was pickled, in this process or in another
+
+    @property
+    def lowering(self) -> Lowering | None:
+        """How a step that `minidl.compile` recorded is replayed here; None where it cannot be."""
+        return None
 
     # -- arrays ---------------------------------------------------------------------------------
     @abstractmethod

@@ -11,6 +11,7 @@ from .convolution import Convolution
 from .indexing import Indexing
 from .integers import Integers
 from .losses import Losses
+from .lowering import GraphLowering
 from .normalization import Normalization
 from .optimizers import Optimizers
 from .pooling import Pooling
@@ -30,3 +31,7 @@ class CupyBackend(
     """
 
     name = "cupy"
+
+    @property
+    def lowering(self) -> GraphLowering:
+        return GraphLowering(self, self.xp)

@@ -7,6 +7,7 @@ underscore and can be overridden.
 
 from __future__ import annotations
 
+from ..program import Lowering
 from .activation import Activation
 from .arrays import Arrays
 from .attention import Attention
@@ -15,6 +16,7 @@ from .elementwise import Elementwise
 from .int8 import Int8
 from .linear import Linear
 from .loss import Loss
+from .lowering import NumpyLowering
 from .normalize import Normalize
 from .optimizer import Optimizer
 from .pool import Pool
@@ -38,3 +40,7 @@ class NumpyBackend(
     """
 
     name = "numpy"
+
+    @property
+    def lowering(self) -> Lowering | None:
+        return NumpyLowering(self, NumpyBackend)

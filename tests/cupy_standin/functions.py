@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .capture import captured
 from .gpu import RawModule, cuda
 from .ndarray import SYNCS, ndarray, unwrap, wrap
 from .spec import VERSION, check_call, check_loop, exists, is_ufunc, takes_array_first
@@ -50,6 +51,7 @@ class Ufunc:
         self.__name__ = name
         self._function = getattr(np, name)
 
+    @captured
     def __call__(self, *args: Any, **options: Any) -> Any:
         name = self.__name__
         if options:
@@ -70,6 +72,7 @@ class Ufunc:
         if len(arrays) == len(plain) and is_ufunc(self.__name__):  # Python scalars adapt to arrays
             check_loop(self.__name__, tuple(a.dtype.char for a in arrays), result.dtype.char)
 
+    @captured
     def at(self, a: ndarray, indices: Any, b: Any = None) -> None:
         if self.__name__ not in SCATTERS:
             raise NotImplementedError(f"`cupy_{self.__name__}.at` is not supported yet")
@@ -80,6 +83,7 @@ def _function(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     transfer = name in TRANSFERS
     needs_array = not transfer and takes_array_first(name)
 
+    @captured
     def call(*args: Any, **options: Any) -> Any:
         check_call(name, args, options)
         if needs_array and args and not isinstance(args[0], ndarray):
@@ -103,10 +107,12 @@ def _poisoned(values: np.ndarray) -> np.ndarray:
     return values
 
 
+@captured
 def _empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
     return wrap(_poisoned(np.empty(shape, dtype, order)))  # type: ignore[call-overload]
 
 
+@captured
 def _empty_like(
     prototype: ndarray, dtype: Any = None, order: str = "K", subok: Any = None, shape: Any = None
 ) -> ndarray:
@@ -114,11 +120,13 @@ def _empty_like(
     return wrap(_poisoned(values))
 
 
+@captured
 def _ascontiguousarray(a: Any, dtype: Any = None) -> ndarray:
     """Unlike NumPy's, CuPy's leaves a 0-d array 0-d."""
     return wrap(np.asarray(_plain(a, transfer=True), dtype, order="C"))
 
 
+@captured
 def _asarray(a: Any, dtype: Any = None, order: Any = None, *, blocking: bool = False) -> ndarray:
     """Values from the host are copied: later changes there do not reach the device."""
     if isinstance(a, ndarray):
@@ -132,6 +140,7 @@ def _asnumpy(
     return a.get(order=order) if isinstance(a, ndarray) else np.asarray(a)
 
 
+@captured
 def _argsort(a: ndarray, axis: int | None = -1, kind: str | None = None) -> ndarray:
     """Always stable; no other kind is accepted."""
     if kind not in (None, "stable"):
@@ -139,6 +148,7 @@ def _argsort(a: ndarray, axis: int | None = -1, kind: str | None = None) -> ndar
     return wrap(np.argsort(unwrap(a), axis=axis, kind="stable"))
 
 
+@captured
 def _as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
     return wrap(np.lib.stride_tricks.as_strided(unwrap(x), shape, strides))
 
@@ -190,6 +200,7 @@ cupy.__dict__.update(
 )
 
 
+@captured
 def erf(x: ndarray) -> ndarray:
     """cupyx.scipy.special.erf."""
     values = unwrap(x)

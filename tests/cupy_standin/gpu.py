@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..cuda_on_cpu import cached_module
+from .capture import Stream, captured
 from .ndarray import ndarray
 
 VERSION_NUMBER = 12090  # of the imagined CUDA runtime and driver
@@ -22,6 +23,7 @@ class RawKernel:
         self.name = name
         self._kernel = cached_module(code, options).kernel(name)
 
+    @captured
     def __call__(
         self, grid: Sequence[int], block: Sequence[int], args: Sequence[Any], *, shared_mem: int = 0
     ) -> None:
@@ -73,6 +75,7 @@ class Device:
 
 
 cuda = types.SimpleNamespace(
+    Stream=Stream,
     Device=Device,
     is_available=lambda: False,
     device=types.SimpleNamespace(get_cublas_handle=lambda: 1),

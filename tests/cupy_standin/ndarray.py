@@ -15,9 +15,10 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from .capture import Syncs, captured
 from .spec import check_call, methods
 
-SYNCS: list[str] = []  # one entry per transfer to the host since the process started
+SYNCS = Syncs()  # one entry per transfer to the host since the process started
 
 Scalar = (bool, int, float, np.generic)
 
@@ -182,6 +183,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
         return getattr(cupy, function.__name__)(*args, **options)
 
     # -- elements ------------------------------------------------------------------------------
+    @captured
     def __getitem__(self, key: Any) -> ndarray:
         if _has_mask(key):
             SYNCS.append("mask")  # the size of the result depends on values
@@ -191,12 +193,14 @@ class ndarray:  # noqa: N801 (CuPy's name)
             found = self._a[(*(key if isinstance(key, tuple) else (key,)), ...)]
         return wrap(found)
 
+    @captured
     def __setitem__(self, key: Any, value: Any) -> None:
         if _has_mask(key) and getattr(value, "size", 1) != 1:
             SYNCS.append("mask")  # how many elements are to be taken depends on values
         with np.errstate(all="ignore"):
             self._a[_index(key)] = value if isinstance(value, np.ndarray) else unwrap(value)
 
+    @captured
     def astype(
         self,
         dtype: Any,
@@ -210,25 +214,31 @@ class ndarray:  # noqa: N801 (CuPy's name)
         with np.errstate(all="ignore"):
             return wrap(self._a.astype(dtype, order=order, copy=copy))  # type: ignore[arg-type]
 
+    @captured
     def copy(self, order: str = "C") -> ndarray:
         return wrap(self._a.copy(order))  # type: ignore[arg-type]
 
+    @captured
     def view(self, dtype: Any = None) -> ndarray:
         return wrap(self._a.view(dtype))
 
+    @captured
     def fill(self, value: Any) -> None:
         self._a.fill(unwrap(value))
 
+    @captured
     def argmax(
         self, axis: int | None = None, dtype: Any = None, out: Any = None, keepdims: bool = False
     ) -> ndarray:
         return _arg(self._a, np.argmax, axis, keepdims)
 
+    @captured
     def argmin(
         self, axis: int | None = None, dtype: Any = None, out: Any = None, keepdims: bool = False
     ) -> ndarray:
         return _arg(self._a, np.argmin, axis, keepdims)
 
+    @captured
     def argsort(self, axis: int | None = -1) -> ndarray:
         """Always stable."""
         return wrap(self._a.argsort(axis=axis, kind="stable"))
@@ -250,6 +260,7 @@ def _binary(name: str) -> Callable[[ndarray, Any], Any]:
     """An operator: new arrays for a + b, the same memory for a += b."""
     function = getattr(operator, name)
 
+    @captured
     def apply(self: ndarray, other: Any) -> Any:
         with np.errstate(all="ignore"):
             result = function(self._a, unwrap(other))
@@ -261,6 +272,7 @@ def _binary(name: str) -> Callable[[ndarray, Any], Any]:
 def _reflected(name: str) -> Callable[[ndarray, Any], ndarray]:
     function = getattr(operator, name)
 
+    @captured
     def apply(self: ndarray, other: Any) -> ndarray:
         with np.errstate(all="ignore"):
             return wrap(function(unwrap(other), self._a))
@@ -270,12 +282,13 @@ def _reflected(name: str) -> Callable[[ndarray, Any], ndarray]:
 
 def _unary(name: str) -> Callable[[ndarray], ndarray]:
     function = getattr(operator, name)
-    return lambda self: wrap(function(self._a))
+    return captured(lambda self: wrap(function(self._a)))
 
 
 def _method(name: str) -> Callable[..., Any]:
     """A method that NumPy has under the same name, with the arguments that CuPy's has."""
 
+    @captured
     def apply(self: ndarray, *args: Any, **options: Any) -> Any:
         check_call(f"ndarray.{name}", args, options)
         plain = [a if isinstance(a, tuple) else _dtype_or(a) for a in args]
