@@ -178,5 +178,6 @@ def replaced(argument: Any, kind: Callable[[Any], bool], new: Callable[[Any], An
     if kind(argument):
         return new(argument)
     if isinstance(argument, (tuple, list)):
-        return type(argument)([replaced(item, kind, new) for item in argument])
+        items = [replaced(item, kind, new) for item in argument]
+        return argument._make(items) if hasattr(argument, "_make") else type(argument)(items)
     return argument

@@ -50,12 +50,14 @@ from .engine.modes import (
 from .engine.random import Generator, default_generator, manual_seed
 from .engine.tensor import Tensor
 
+from .compile import compile  # isort: skip  (binds the function over the package's name)
+
 if TYPE_CHECKING:
     from . import compress, data, nn, optim, training
 
 __version__ = "0.1.0"
 __all__ = [
-    "Function", "Generator", "Tensor", "apply", "arange", "bool_", "compress", "data",
+    "Function", "Generator", "Tensor", "apply", "arange", "bool_", "compile", "compress", "data",
     "default_generator", "enable_grad", "errors", "eye", "float32", "float64", "from_numpy", "full",
     "get_backend", "get_num_threads", "grad", "gradcheck", "int8", "int32", "int64",
     "is_grad_enabled", "manual_seed", "nn", "no_grad", "observe", "ones", "ones_like", "ops",

@@ -37,6 +37,10 @@ class BackendMismatch(MinidlError, ValueError):
     """One operation got tensors of two backends."""
 
 
+class CompileError(MinidlError, RuntimeError):
+    """A step cannot be replayed: it depends on values, or computes what was not seen."""
+
+
 class NonFiniteError(MinidlError, ArithmeticError):
     """A loss became NaN or infinite."""
 
@@ -55,6 +59,7 @@ __all__ = [
     "BackendMismatch",
     "BackendUnavailable",
     "CheckpointError",
+    "CompileError",
     "DTypeError",
     "DataError",
     "GraphError",

@@ -19,6 +19,7 @@ ROOMS = (
     "minidl.ops",
     "minidl.nn",
     "minidl.optim",
+    "minidl.compile",
     "minidl.data",
     "minidl.training",
     "minidl.compress",
@@ -32,6 +33,7 @@ BACKEND_ONLY |= {"cupyx": "backends.cupy_backend", "cupy_backends": "backends.cu
 # Inside `backends`: an implementation builds on the contract and the reference, on no sibling.
 SHARED = (
     "backends.interface",
+    "backends.program",
     "backends.errors",
     "backends.quiet",
     "backends.registry",

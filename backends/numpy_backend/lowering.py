@@ -190,6 +190,9 @@ def text(argument: Any, space: dict[str, Any]) -> str:
         return f"numbers[{argument.index}]"
     if isinstance(argument, (tuple, list)):
         inner = ", ".join(text(item, space) for item in argument)
+        if hasattr(argument, "_fields"):  # a NamedTuple
+            space[type(argument).__name__] = type(argument)
+            return f"{type(argument).__name__}({inner})"
         return (
             f"[{inner}]" if isinstance(argument, list) else f"({inner}{',' * (len(argument) == 1)})"
         )

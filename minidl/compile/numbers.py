@@ -1,0 +1,103 @@
+"""Numbers that are new in each step although no tensor holds them: rates, counts, random counters.
+
+A replay asks for them before it runs, and lets the optimizers and generators move on afterwards,
+when nothing can go wrong any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from backends import Array
+from backends.program import Number
+
+from ..engine.random import Generator
+from ..optim.flat import Flat
+from ..optim.optimizer import Optimizer, Settings
+
+Notes = list[tuple[Any, ...]]
+
+
+class _Notes:
+    """Takes the place of a backend: each method notes its name and arguments."""
+
+    def __init__(self) -> None:
+        self.calls: Notes = []
+
+    def __getattr__(self, method: str) -> Callable[..., None]:
+        return lambda *arguments: self.calls.append((method, *arguments))
+
+
+class Update:
+    """One call of an optimizer's `update`.
+
+    What it passes to the backend is found out by calling it with a backend that only takes notes,
+    so that this works for any optimizer. Numbers may change from run to run; the rest may not.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, group: Settings, flat: Flat, state: dict[str, Array],
+        run: Sequence[int], first: int,
+    ) -> None:  # fmt: skip
+        self.optimizer, self.group, self.flat, self.state = optimizer, group, flat, state
+        self.members = [
+            i for i, (p, (start, stop)) in enumerate(zip(flat.params, flat.bounds, strict=True))
+            if run[0] <= start and stop <= run[1] and p.grad is not None
+        ]  # fmt: skip
+        self.constraints = [flat.params[i].constraint for i in self.members]
+        self.known = self._calls(run[2])
+        self.first = self.stop = first  # its numbers' positions in the list of all
+        self.arguments = [self._numbered(call[1:]) for call in self.known]
+
+    def _calls(self, step: int) -> Notes:
+        notes: Any = _Notes()
+        self.optimizer.update(notes, None, None, self.state, step, self.group)
+        return notes.calls  # type: ignore[no-any-return]
+
+    def _numbered(self, arguments: Sequence[Any]) -> list[Any]:
+        numbered = []
+        for a in arguments:
+            changes = type(a) in (int, float)
+            numbered.append(Number(self.stop, a) if changes else a)
+            self.stop += changes
+        return numbered
+
+    def now(self) -> list[Any] | None:
+        """The numbers for the next step; None if it would be another one than was recorded."""
+        flat, members = self.flat, self.members
+        for i, constraint in zip(members, self.constraints, strict=True):
+            if flat.params[i].constraint is not constraint:
+                return None
+        if not any(flat in flats for flats in self.optimizer._flats):
+            return None  # state was loaded, or parameters were moved
+        numbers = []
+        calls = self._calls(flat.steps[members[0]] + 1)
+        for call, known in zip(calls, self.known, strict=True):
+            for new, old in zip(call, known, strict=True):
+                if type(old) in (int, float):
+                    numbers.append(new)
+                elif new is not old:
+                    return None
+        return numbers
+
+    def advance(self) -> None:
+        """Count the step."""
+        for i in self.members:
+            self.flat.steps[i] += 1
+
+
+class Draw:
+    """Random words that a step takes from a generator."""
+
+    def __init__(self, generator: Generator, words: int, counter: int, first: int) -> None:
+        self.generator, self.words = generator, words
+        self.numbers = Number(first, generator.seed), Number(first + 1, counter)
+
+    def take(self, numbers: list[Any]) -> int:
+        """Fill in seed and counter for the next step; returns the generator's counter before."""
+        before = self.generator.counter
+        seed, counter = self.numbers
+        numbers[seed.index] = self.generator.seed
+        numbers[counter.index] = self.generator.reserve(self.words)
+        return before
