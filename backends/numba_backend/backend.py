@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..numpy_backend import NumpyBackend
 from . import jit
 from .activation import Activation
 from .attention import Attention
@@ -10,6 +11,7 @@ from .elementwise import Elementwise
 from .int8 import Int8
 from .linear import Linear
 from .loss import Loss
+from .lowering import NumbaLowering
 from .normalize import Normalize
 from .optimizer import Optimizer
 from .pool import Pool
@@ -52,3 +54,7 @@ class NumbaBackend(
 
     def get_num_threads(self) -> int:
         return jit.get_num_threads()
+
+    @property
+    def lowering(self) -> NumbaLowering:
+        return NumbaLowering(self, NumpyBackend)

@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeVar, cast
@@ -79,9 +79,13 @@ class _Threads:
             numba.set_num_threads(self.count)
             self.local.count = self.count
 
-    def after_launch(self) -> None:
-        self.launched = True
-        self.exclusive = numba.threading_layer() == "workqueue"
+    @contextlib.contextmanager
+    def one_at_a_time(self) -> Iterator[None]:
+        """Around a launch, until the layer is known to allow several."""
+        with self.lock:
+            yield
+            self.launched = True
+            self.exclusive = numba.threading_layer() == "workqueue"
 
     def after_fork(self) -> None:
         self.lock = threading.RLock()
@@ -139,18 +143,11 @@ class Kernel:
         )
 
     def __call__(self, *arguments: Any) -> Any:
-        """Run on Numba's threads: one caller at a time where the threading layer cannot do more."""
-        if THREADS.count:
-            THREADS.adopt()
-        if not THREADS.exclusive:
-            return self._run("_parallel", arguments)
+        """Run on Numba's threads."""
         if THREADS.lost:
-            _warn_of_fork()
+            warn_of_fork()
             return self.serial(*arguments)
-        with THREADS.lock:
-            result = self._run("_parallel", arguments)
-            THREADS.after_launch()
-        return result
+        return launch(self._run, "_parallel", arguments)
 
     def serial(self, *arguments: Any) -> Any:
         """Run on the calling thread."""
@@ -163,7 +160,7 @@ class Kernel:
     def _run(self, form: str, arguments: tuple[Any, ...]) -> Any:
         """Call a form; a cache that cannot be read or written costs time, not the result."""
         if self.outlined:
-            self._prepare(arguments)
+            self.prepare(arguments)
         compiled = getattr(self, form)
         try:
             return compiled(*arguments)
@@ -172,7 +169,7 @@ class Kernel:
             setattr(self, form, compiled)
             return compiled(*arguments)
 
-    def _prepare(self, arguments: tuple[Any, ...]) -> None:
+    def prepare(self, arguments: tuple[Any, ...]) -> None:
         """Compile the pieces that it calls, the first time; `arguments[0]` tells the dtype."""
         dtype = arguments[0].dtype
         if dtype in self.ready or config.DISABLE_JIT:
@@ -183,7 +180,17 @@ class Kernel:
         self.ready.add(dtype)
 
 
-def _warn_of_fork() -> None:
+def launch(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Let a call start Numba's threads: one at a time where the threading layer cannot do more."""
+    if THREADS.count:
+        THREADS.adopt()
+    if not THREADS.exclusive:
+        return call(*arguments)
+    with THREADS.one_at_a_time():
+        return call(*arguments)
+
+
+def warn_of_fork() -> None:
     warnings.warn(
         "this process was forked after the Numba backend had started its threads, which do not"
         " survive a fork: its kernels run on one thread here. Start processes with 'spawn'"

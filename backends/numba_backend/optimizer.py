@@ -141,10 +141,17 @@ class Optimizer(NumpyBackend):
                 param, grad, mean, square, step, lr, beta1, beta2, eps, weight_decay, decoupled
             )
             return
-        rate, correction = lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step)
-        keep, coupled = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
-        moments = (beta1, 1 - beta1, beta2, 1 - beta2)
-        launch(adam, arrays, (rate, correction, *moments, eps, keep, coupled))
+        launch(adam, arrays, adam_constants(step, lr, beta1, beta2, eps, weight_decay, decoupled))
+
+
+def adam_constants(
+    step: int, lr: float, beta1: float, beta2: float, eps: float, weight_decay: float,
+    decoupled: bool,
+) -> tuple[float, ...]:  # fmt: skip
+    """What the kernel `adam` takes after the arrays."""
+    rate, correction = lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step)
+    keep, coupled = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
+    return rate, correction, beta1, 1 - beta1, beta2, 1 - beta2, eps, keep, coupled
 
 
 def in_place(arrays: tuple[Array, ...]) -> bool:

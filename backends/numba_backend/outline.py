@@ -111,7 +111,7 @@ class Tasks(Kernel):
         super().__init__(launch, fastmath, calls)
         self.outlined = True
 
-    def _prepare(self, arguments: tuple[Any, ...]) -> None:
+    def prepare(self, arguments: tuple[Any, ...]) -> None:
         """Compile the body for arguments of these dtypes, the first time."""
         key: Any = arguments[1].dtype
         if not self.alike:
