@@ -170,7 +170,8 @@ def product(
     use = scope.kernel("linear.products", batch * rows * columns * depth, linear.LARGE)
     empty = f"np.empty(0, {KINDS[y.dtype]})"
     return [
-        f"{use}({plain(tiles)}, {scope.flat(a)}, {plain(*first)}, {scope.flat(b)}, {plain(*second)}, "
+        f"{use}({plain(tiles)}, {scope.flat(a)}, {plain(*first)}, "
+        f"{scope.flat(b)}, {plain(*second)}, "
         f"{empty if bias is None else scope.array(bias)}, {scope.array(y, batch, rows, columns)}, "
         f"{plain(depth)}, {plain(*tile)}, b1({relu}))"
     ]
