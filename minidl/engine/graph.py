@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.quiet import quiet
+from backends.quiet import IGNORE, STATE
 
 from ..errors import BackendMismatch, DTypeError, GraphError, ShapeError
 from . import modes
@@ -124,9 +124,11 @@ def _propagate(
         lib = operations if create_graph else output.backend
         walk.add(_edge(output, "backward"), _seed(output, seed, create_graph), lib)
     before, recording.enabled = recording.enabled, create_graph
+    warnings = STATE.set(IGNORE)  # infinities are values here, not accidents
     try:
         found = walk.run(None if targets is None else set(targets), create_graph)
     finally:
+        STATE.reset(warnings)
         recording.enabled = before
     if not (create_graph if retain_graph is None else retain_graph):
         for node in walk.used:
@@ -161,7 +163,6 @@ class _Walk:
         self.claimed.add(edge)
         return edge.grad_buffer if edge.grad is None and edge not in self.pending else None
 
-    @quiet
     def run(self, targets: set[Edge] | None, create_graph: bool) -> Gradients:
         """Hand gradients on to older operations until only leaves are left; those wanted."""
         found: Gradients = {}
@@ -188,18 +189,19 @@ class _Walk:
         self.used.append(node)
         lib = operations if create_graph else node.backend
         node._claim = None if create_graph else self.claim
-        pieces = list(_local(node, value, create_graph))
+        pieces = _local(node, value, create_graph)
         node._claim = None
-        for i, (edge, shape, dtype, _, _) in enumerate(node._links):
-            piece = pieces[i]
+        fitted: list[Any] = []
+        for (edge, shape, dtype, _, _), piece in zip(node._links, pieces):  # noqa: B905  (checked)
             if edge is None or piece is None:
-                pieces[i] = None
+                fitted.append(None)
                 continue
             if getattr(piece, "shape", ()) != shape or not shape or piece.dtype is not dtype:
-                piece = pieces[i] = _fit(node, piece, shape, dtype, lib)
+                piece = _fit(node, piece, shape, dtype, lib)
+            fitted.append(piece)
             self.add(edge, piece, lib)
         for observer in modes.observers:
-            observer("backward", node, (value,), tuple(pieces))
+            observer("backward", node, (value,), tuple(fitted))
 
 
 def _seed(output: Tensor, grad: Tensor | None, create_graph: bool) -> Any:

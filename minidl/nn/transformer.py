@@ -129,9 +129,9 @@ class PositionalEncoding(Module):
     Raises: ArgumentError; ShapeError when called.
 
     >>> import minidl
-    >>> PositionalEncoding(4)(minidl.zeros((2, 1, 4))).reshape(2, 4)
-    Tensor([[0.    , 1.    , 0.    , 1.    ],
-            [0.8415, 0.5403, 0.01  , 1.    ]])
+    >>> PositionalEncoding(2)(minidl.zeros((2, 1, 2))).reshape(2, 2)
+    Tensor([[0.    , 1.    ],
+            [0.8415, 0.5403]])
     """
 
     table: Tensor
