@@ -15,6 +15,7 @@ import inspect
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 from zlib import crc32
@@ -98,16 +99,20 @@ class Tasks(Kernel):
         self.body, self.fastmath, self.alike = body, fastmath, alike
         self.names = list(inspect.signature(body).parameters)[:-1]
         self.symbols: dict[str, Any] = {}
+        # What is cached belongs to this file for Numba, and would outlive a change of the body's.
+        home = Path(body.__code__.co_filename)
+        text = home.read_bytes() if home.exists() else body.__code__.co_code
+        self.stamp = f"{crc32(text):08x}_{VERSION:08x}"
         listed = ", ".join(self.names)
-        text = f"""def {body.__name__}(parts, {listed}):
+        launcher = f"""def {body.__name__}(parts, {listed}):
     for part in prange(parts):
         task({listed}, part)
 """
         space = {"task": intrinsic(self._caller(listed)), "prange": numba.prange}
-        exec(compile(text, __file__, "exec"), space)
+        exec(compile(launcher, __file__, "exec"), space)
         launch = space[body.__name__]
         launch.__module__, launch.__doc__ = body.__module__, body.__doc__
-        launch.__qualname__ = f"{body.__module__}.{body.__qualname__}"
+        launch.__qualname__ = f"{body.__module__}.{body.__qualname__}.{self.stamp}"
         super().__init__(launch, fastmath, calls)
         self.outlined = True
 
@@ -126,7 +131,7 @@ class Tasks(Kernel):
         self.ready.add(key)
 
     def _symbol(self, kinds: Sequence[Any]) -> str:
-        return f"minidl_{self.body.__name__}_{crc32(repr(kinds).encode()):08x}_{VERSION:08x}"
+        return f"minidl_{self.body.__name__}_{crc32(repr(kinds).encode()):08x}_{self.stamp}"
 
     def _build(self, symbol: str, kinds: list[Any]) -> None:
         addresses = [f"a{i}" for i in range(len(kinds))]
@@ -159,7 +164,9 @@ class Tasks(Kernel):
                 for value in values[:-1]
             ]
             kind = ir.FunctionType(ir.VoidType(), [pointer] * len(places) + [values[-1].type])
-            function = cgutils.get_or_insert_function(builder.module, kind, self._symbol(kinds))
+            symbol = self._symbol(kinds)
+            assert symbol in self.symbols, f"{self.name}: not alike, say tasks(alike=False)"
+            function = cgutils.get_or_insert_function(builder.module, kind, symbol)
             builder.call(function, [*places, values[-1]])
             return context.get_dummy_value()
 

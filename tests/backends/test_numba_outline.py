@@ -1,0 +1,82 @@
+"""Bodies compiled on their own: named after their text, ready before they are called."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+numba = pytest.importorskip("numba")
+
+KERNEL = """
+from backends.numba_backend.outline import tasks
+
+
+@tasks()
+def scale(x, factor, part):
+    x[part] = x[part] * factor + {offset}
+"""
+CALL = """
+import numpy as np
+import kernels
+x = np.arange(4, dtype=np.float32)
+kernels.scale(4, x, 2)
+kernels.scale.serial(4, x, 2)
+print(x.tolist())
+"""
+
+
+def run(folder, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(folder / "cache"))
+    monkeypatch.syspath_prepend(str(folder))
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        f"import sys; sys.path.insert(0, {str(folder)!r})\n{CALL}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_cached_body_is_not_used_when_its_file_changed(tmp_path, monkeypatch):
+    """The cache lies beside `outline.py`, which did not change."""
+    file = tmp_path / "kernels.py"
+    file.write_text(KERNEL.format(offset=0))
+    assert run(tmp_path, monkeypatch) == "[0.0, 4.0, 8.0, 12.0]"
+    assert run(tmp_path, monkeypatch) == "[0.0, 4.0, 8.0, 12.0]"  # from the cache
+    file.write_text(KERNEL.format(offset=1))
+    assert run(tmp_path, monkeypatch) == "[3.0, 7.0, 11.0, 15.0]"
+
+
+def test_arguments_of_another_kind_are_refused_where_dtypes_are_said_to_be_alike():
+    from backends.numba_backend.outline import tasks
+
+    @tasks()
+    def copy(x, y, part):
+        y[part] = x[part]
+
+    x = np.arange(3, dtype=np.float32)
+    y = np.zeros(3, np.float32)
+    copy.serial(3, x, y)
+    assert y.tolist() == [0, 1, 2]
+    with pytest.raises((AssertionError, numba.core.errors.NumbaError), match="alike"):
+        copy.serial(3, x, np.zeros(3, np.float64))
+
+
+def test_a_piece_must_be_named_by_the_kernel_that_calls_it():
+    from backends.numba_backend import microkernel
+    from backends.numba_backend.outline import tasks
+
+    transpose = microkernel.transpose_block
+
+    @tasks()
+    def careless(x, part):
+        transpose(x, part, 16, x, part, 16)
+
+    with pytest.raises((AssertionError, numba.core.errors.NumbaError), match="calls="):
+        careless.serial(1, np.zeros(256, np.float32))
