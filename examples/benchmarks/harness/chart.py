@@ -44,6 +44,7 @@ def _drawn(cells: dict[str, Any]) -> dict[str, Any]:
 def _ratios(axes: Any, rows: list[dict[str, Any]]) -> None:
     """One line for each row, one colour for each of the others, one mark for each of ours."""
     others = [name for name in CONTESTANTS if name not in OURS]
+    present = set()
     for place, row in enumerate(rows):
         for mine in _shown(row):
             for name, cell in _drawn(row["ratios"][mine]).items():
@@ -51,6 +52,7 @@ def _ratios(axes: Any, rows: list[dict[str, Any]]) -> None:
                 look = {"color": f"C{others.index(name)}", "alpha": 0.7}
                 axes.plot([low, high], [place, place], linewidth=1, **look)
                 axes.plot(cell["ratio"], place, MARKS[mine], **look)
+                present |= {mine, name}
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
@@ -59,9 +61,11 @@ def _ratios(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.invert_yaxis()
     axes.grid(alpha=0.3)
     axes.set_xlabel("times as fast as the other library (memory: as little), log scale")
-    marks = [(mine, {"marker": MARKS[mine], "color": "gray"}) for mine in OURS]
+    marks = [(m, {"marker": MARKS[m], "color": "black"}) for m in OURS if m in present]
     marks += [
-        (f"beside {name}", {"marker": "s", "color": f"C{k}"}) for k, name in enumerate(others)
+        (f"beside {name}", {"marker": "s", "color": f"C{k}"})
+        for k, name in enumerate(others)
+        if name in present
     ]
     named = [axes.plot([], [], label=name, linestyle="none", **look)[0] for name, look in marks]
     axes.legend(handles=named, fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
