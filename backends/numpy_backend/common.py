@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..interface import Array, Backend
+from ..interface import Array, Backend, DType, Shape
 from ..quiet import IGNORE, STATE
 
 
@@ -36,6 +36,10 @@ class Common(Backend):
         """
         bits = self.xp.dtype(f"i{x.dtype.itemsize}")
         return self._array((x.view(bits) * mask).view(x.dtype))
+
+    def _zeros(self, shape: Shape, dtype: DType) -> Array:
+        """Zeros to which something will be added."""
+        return self.xp.zeros(shape, dtype)
 
     def _scatter_add(self, target: Array, index: Any, values: Array) -> None:
         """In place: target[index] += values, in which an index that occurs twice counts twice."""

@@ -46,7 +46,7 @@ class ShapeOps(Common):
 
     @quiet
     def getitem_grad(self, grad: Array, index: Any, shape: Shape) -> Array:
-        x = self.xp.zeros(shape, grad.dtype)
+        x = self._zeros(shape, grad.dtype)
         items = index if isinstance(index, tuple) else (index,)
         if all(isinstance(item, BASIC) or item.dtype.kind == "b" for item in items):
             x[index] = grad  # slices and masks take nothing twice
@@ -63,7 +63,7 @@ class ShapeOps(Common):
 
     @quiet
     def gather_grad(self, grad: Array, axis: int, index: Array, shape: Shape) -> Array:
-        x = self.xp.zeros(shape, grad.dtype)
+        x = self._zeros(shape, grad.dtype)
         self._add_at(x, self.gather(self._positions(shape), axis, index), grad)
         return x
 
