@@ -22,10 +22,13 @@ def draw(found: dict[str, Any], kind: str) -> bytes:
     growth = [r for r in found["results"] if r["workload"] == "scaling"]
     rows = [r for r in found["results"] if r["workload"] != "scaling"]
     rows = [r for r in rows if any(_drawn(cells) for cells in r["ratios"].values())]
-    heights = [max(3.5, 1 + ROW_HEIGHT * len(rows))] + [3.5] * bool(growth)
+    # Growth alone needs no panel of ratios; nothing at all still makes a picture.
+    heights = [max(3.5, 1 + ROW_HEIGHT * len(rows))] * bool(rows or not growth)
+    heights += [3.5] * bool(growth)
     figure = plt.figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-    _ratios(parts[0].subplots(), rows)
+    if rows or not growth:
+        _ratios(parts[0].subplots(), rows)
     if growth:
         _growth(parts[-1].subplots(1, 2), growth)
     e = found["environment"]
@@ -90,7 +93,9 @@ def _growth(panels: Any, results: list[dict[str, Any]]) -> None:
             axes.plot(*zip(*sorted(points), strict=True), "o-", label=name, markersize=4)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
+        for scale in (axes.xaxis, axes.yaxis):
+            scale.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
         axes.set(xlabel=size, ylabel=f"microseconds per {unit}")
         axes.grid(alpha=0.3, which="both")
         if lines:
