@@ -108,7 +108,8 @@ class Tasks(Kernel):
     for part in prange(parts):
         task({listed}, part)
 """
-        space = {"task": intrinsic(self._caller(listed)), "prange": numba.prange}
+        task = body if config.DISABLE_JIT else intrinsic(self._caller(listed))
+        space = {"task": task, "prange": numba.prange}
         exec(compile(launcher, __file__, "exec"), space)
         launch = space[body.__name__]
         launch.__module__, launch.__doc__ = body.__module__, body.__doc__

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-numba = pytest.importorskip("numba")
+numba = pytest.importorskip("numba", reason="the Numba backend needs numba")
+pytestmark = pytest.mark.skipif(
+    os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="nothing is compiled"
+)
 
 KERNEL = """
 from backends.numba_backend.outline import tasks
@@ -22,13 +26,13 @@ CALL = """
 import numpy as np
 import kernels
 x = np.arange(4, dtype=np.float32)
-kernels.scale(4, x, 2)
-kernels.scale.serial(4, x, 2)
+{steps}
 print(x.tolist())
 """
+BOTH = "kernels.scale(4, x, 2); kernels.scale.serial(4, x, 2)"
 
 
-def run(folder, monkeypatch):
+def run(folder, monkeypatch, steps=BOTH):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(folder / "cache"))
     monkeypatch.syspath_prepend(str(folder))
     command = [
@@ -36,7 +40,7 @@ def run(folder, monkeypatch):
         "-W",
         "error",
         "-c",
-        f"import sys; sys.path.insert(0, {str(folder)!r})\n{CALL}",
+        f"import sys; sys.path.insert(0, {str(folder)!r})\n{CALL.format(steps=steps)}",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -80,3 +84,10 @@ def test_a_piece_must_be_named_by_the_kernel_that_calls_it():
 
     with pytest.raises((AssertionError, numba.core.errors.NumbaError), match="calls="):
         careless.serial(1, np.zeros(256, np.float32))
+
+
+def test_bodies_run_as_plain_python_without_the_compiler(tmp_path, monkeypatch):
+    """Threads would need what only compiling starts; see `without_jit.py`."""
+    (tmp_path / "kernels.py").write_text(KERNEL.format(offset=0))
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    assert run(tmp_path, monkeypatch, "kernels.scale.serial(4, x, 4)") == "[0.0, 4.0, 8.0, 12.0]"
