@@ -1,8 +1,12 @@
-"""Compression of trained models: pruning, 8-bit quantization, their files, and what they cost."""
+"""Compression of trained models: pruning, quantization, distillation, low rank, files, and what
+they cost.
+"""
 
 from . import prune
+from .distill import Distiller, Hint, attention_loss, attention_map, hint_loss, soft_loss
 from .files import load, load_tensors, save, save_tensors
 from .layers import QuantConv2d, QuantLinear
+from .low_rank import Ranks, factorize, ranks_by_energy, ranks_by_latency
 from .models import clone
 from .observer import MinMax, Observer
 from .post_training import quantize_model
@@ -10,22 +14,32 @@ from .qtensor import QTensor, quantize, sqnr
 from .report import Report, Stage, layer_sqnr, report
 
 __all__ = [
+    "Distiller",
+    "Hint",
     "MinMax",
     "Observer",
     "QTensor",
     "QuantConv2d",
     "QuantLinear",
+    "Ranks",
     "Report",
     "Stage",
+    "attention_loss",
+    "attention_map",
     "clone",
+    "factorize",
+    "hint_loss",
     "layer_sqnr",
     "load",
     "load_tensors",
     "prune",
     "quantize",
     "quantize_model",
+    "ranks_by_energy",
+    "ranks_by_latency",
     "report",
     "save",
     "save_tensors",
+    "soft_loss",
     "sqnr",
 ]

@@ -157,8 +157,7 @@ class Trainer:
         history.
         """
         *inputs, target = self._pair("fit", batch)
-        output = self.model(*inputs)
-        loss = self.loss(output, target)
+        loss, output = self.objective(inputs, target)
         ops.check.tensors("fit", **{"what loss returns": loss})
         self.optimizer.zero_grad()
         loss.backward()
@@ -168,6 +167,11 @@ class Trainer:
         if self.scheduler is not None and self.scheduler_step == "step":
             self.scheduler.step()
         return loss.detach(), output.detach() if isinstance(output, Tensor) else output
+
+    def objective(self, inputs: Sequence[Tensor], target: Tensor) -> tuple[Tensor, Any]:
+        """What training minimises on a batch, and the model's output; a subclass may add to it."""
+        output = self.model(*inputs)
+        return self.loss(output, target), output
 
     @no_grad()
     def evaluate(self, data: Data) -> dict[str, float]:
