@@ -17,6 +17,7 @@ from ..engine.tensor import Tensor
 from ..errors import ArgumentError, DTypeError
 from ..nn import Module, Parameter
 from ..ops import check
+from . import patterns
 from .layers import QuantLayer
 from .models import compressible
 
@@ -65,59 +66,63 @@ def mask_name(name: str) -> str:
 
 def magnitude(
     model: Module,
-    amount: float,
+    amount: float | None = None,
     scope: str = "global",
     modules: Iterable[str] | None = None,
     names: Sequence[str] = ("weight",),
+    pattern: str = "unstructured",
 ) -> Module:
     """Set the smallest weights to zero, for good, until a fraction `amount` of them is zero.
 
     scope: "global" ranks the weights of all modules together, "layer" prunes each tensor to
     amount. modules: the dotted names of those to prune (default: every Linear and Conv2d); names:
-    their parameters. Of n weights exactly round(amount * n) are masked; among equal magnitudes the
-    earlier ones, in the order of the model. Weights that are masked already count and stay masked,
-    so pruning again only adds. Amount 0 changes nothing. Returns the model, which it changes.
-    Source: Han et al. (2015), arXiv:1506.02626, section 3.1.
-    Raises: ArgumentError for an amount outside [0, 1), or if there is nothing to prune.
+    their parameters. pattern: which weights may go together.
+
+    - "unstructured": of n weights exactly round(amount * n) are masked.
+    - "16x1", or other outputs x inputs: of n blocks exactly round(amount * n), those of the
+      smallest norm; a convolution's weight counts as a matrix (outputs, the rest).
+    - "2:4", or other N:M: of each M neighbours along the input axis the N largest stay (of fewer
+      at the end of the axis N, too); amount follows, and may be left out.
+
+    Among equals the earlier ones go, in the order of the model. Weights that are masked already
+    count and stay masked, so pruning again only adds. Amount 0 changes nothing. Returns the model,
+    which it changes. Source: Han et al. (2015), arXiv:1506.02626, section 3.1; blocks: Narang et
+    al. (2017), arXiv:1711.02782; N:M: Mishra et al. (2021), arXiv:2104.08378.
+    Raises: ArgumentError for an amount outside [0, 1), an unknown pattern, or if there is nothing
+    to prune.
 
     >>> import minidl
     >>> model = minidl.nn.Linear(4, 5)
     >>> sparsity(magnitude(model, 0.8))
     0.8
+    >>> sparsity(magnitude(minidl.nn.Linear(4, 5), pattern="2:4"))
+    0.5
     """
-    amount = check.number("magnitude", "amount", amount)
-    if not 0 <= amount < 1:
-        raise ArgumentError(
-            f"magnitude: amount is the fraction of weights to remove, from 0 to below 1; got"
-            f" {amount!r}" + (f". Did you mean {amount / 100:g}?" if 1 <= amount < 100 else "")
-        )
+    chosen = patterns.parse("magnitude", pattern)
+    amount = chosen.checked("magnitude", amount)
     check.choice("magnitude", "scope", scope, ("global", "layer"))
     found = targets(model, modules, names)
-    groups = [found] if scope == "global" else [[target] for target in found]
-    for group in groups:
-        ranks = [_ranks(target) for target in group]
-        kept = _largest(np.concatenate(ranks), amount)
-        ends = np.cumsum([rank.size for rank in ranks])
-        for target, mask in zip(group, np.split(kept, ends[:-1]), strict=True):
-            if not mask.all():
-                attach(target.module, target.name, mask.reshape(target.parameter.shape))
+    for group in [found] if scope == "global" else [[target] for target in found]:
+        impose(group, [_magnitudes(target) for target in group], chosen, amount)
     return model
 
 
-def _ranks(target: Target) -> np.ndarray:
-    """|w| in float64, and -1 where w is masked already: smaller than any magnitude."""
-    size = np.abs(target.parameter.numpy().astype(np.float64)).ravel()
-    return size if target.mask is None else np.where(target.mask.numpy().ravel(), size, -1.0)
+def impose(
+    group: Sequence[Target], scores: Sequence[np.ndarray], pattern: patterns.Pattern, amount: float
+) -> None:
+    """Mask what the pattern takes away of parameters with these scores (see `patterns`)."""
+    scores = [
+        score if target.mask is None else np.where(target.mask.numpy(), score, -1.0)
+        for target, score in zip(group, scores, strict=True)
+    ]
+    for target, mask in zip(group, pattern.masks(scores, amount), strict=True):
+        if not mask.all():
+            attach(target.module, target.name, mask)
 
 
-def _largest(ranks: np.ndarray, amount: float) -> np.ndarray:
-    """A mask without the round(amount * n) smallest; on the host, where a stable sort is the same
-    for every backend.
-    """
-    count = max(round(amount * ranks.size), int((ranks < 0).sum()))
-    kept = np.ones(ranks.size, bool)
-    kept[np.argsort(ranks, kind="stable")[:count]] = False
-    return kept
+def _magnitudes(target: Target) -> np.ndarray:
+    """|w| in float64, on the host, where a stable sort is the same for every backend."""
+    return np.abs(target.parameter.numpy().astype(np.float64))
 
 
 def attach(module: Module, name: str, mask: np.ndarray) -> None:
