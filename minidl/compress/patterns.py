@@ -93,9 +93,9 @@ class OfEach(NamedTuple):
         return [self._mask(score) for score in scores]
 
     def _mask(self, score: np.ndarray) -> np.ndarray:
-        unmasked: np.ndarray = score != -1
+        stays: np.ndarray = score != -1
         if score.ndim < 2:
-            return unmasked
+            return stays
         inputs_last = np.moveaxis(score, 1, -1)
         length = inputs_last.shape[-1]
         missing = [(0, 0)] * (score.ndim - 1) + [(0, -length % self.group)]
@@ -103,7 +103,8 @@ class OfEach(NamedTuple):
         groups = groups.reshape(*inputs_last.shape[:-1], -1, self.group)
         ranks = np.argsort(np.argsort(groups, axis=-1, kind="stable"), axis=-1, kind="stable")
         mask = (ranks >= self.group - self.kept).reshape(*inputs_last.shape[:-1], -1)
-        return np.moveaxis(mask[..., :length], -1, 1) & unmasked
+        stays &= np.moveaxis(mask[..., :length], -1, 1)
+        return stays
 
     def checked(self, operation: str, amount: float | None) -> float:
         """What the pattern removes. Raises: ArgumentError for any other amount."""
