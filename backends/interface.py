@@ -622,6 +622,32 @@ class Backend(ABC):
         1 / (1 - p), rounded to the dtype of x.
         """
 
+    # -- fake quantization: on x (N, C, L) with a grid for each slice along C ----------------------
+    @abstractmethod
+    def fake_quantize(
+        self, x: Array, scale: Array, zero_point: Array, low: int, high: int
+    ) -> Array:
+        """x moved to the nearest numbers with a code; NaN stays NaN.
+
+        y = (clip(round_half_even(x / scale) + zero_point, low, high) - zero_point) * scale, with
+        scale (C,) > 0 in the dtype of x and zero_point (C,) int32; low <= zero_point <= high, and
+        these two have at most 16 bits.
+        """
+
+    @abstractmethod
+    def fake_quantize_grad(
+        self, grad: Array, x: Array, scale: Array, zero_point: Array, low: int, high: int
+    ) -> Array:
+        """grad where x / scale rounds to a code, without clipping; else, and at NaN, 0."""
+
+    @abstractmethod
+    def fake_quantize_scale_grad(
+        self, grad: Array, x: Array, scale: Array, zero_point: Array, low: int, high: int
+    ) -> Array:
+        """Gradient with respect to scale (C,): the sum over a slice of grad times y / scale, less
+        x / scale where x has a code (there the rounding counts as the identity).
+        """
+
     # -- integers ---------------------------------------------------------------------------------
     @abstractmethod
     def quantize(

@@ -710,6 +710,33 @@ class DequantizeAddsTheZeroPoint(NumpyBackend):
         return super().dequantize(q, scale, -zero_point)
 
 
+@found_by("fake_quantize")
+class FakeQuantizeRoundsHalfUp(NumpyBackend):
+    def fake_quantize(self, x, scale, zero_point, low, high):
+        zero, s = zero_point.astype(x.dtype)[:, None], scale[:, None]
+        with np.errstate(all="ignore"):
+            return (np.clip(np.floor(x / s + x.dtype.type(0.5)) + zero, low, high) - zero) * s
+
+
+@found_by("fake_quantize_grad")
+class FakeQuantizeGradStopsAtTheLastCode(NumpyBackend):
+    """Half a step further out numbers are still rounded to it."""
+
+    def fake_quantize_grad(self, grad, x, scale, zero_point, low, high):
+        zero, s = zero_point.astype(x.dtype)[:, None], scale[:, None]
+        with np.errstate(all="ignore"):
+            inside = (x >= (low - zero) * s) & (x <= (high - zero) * s)
+        return np.where(inside, grad, x.dtype.type(0))
+
+
+@found_by("fake_quantize_scale_grad")
+class FakeQuantizeScaleGradCountsClippedNumbersAsRounded(NumpyBackend):
+    @quiet
+    def fake_quantize_scale_grad(self, grad, x, scale, zero_point, low, high):
+        ratio, steps, _ = self._steps(x, scale, zero_point, low, high)
+        return (grad * (steps - ratio)).sum(axis=(0, 2))
+
+
 @found_by("int8_matmul")
 class Int8ProductsSaturateAt16Bits(NumpyBackend):
     """x86's pmaddubsw adds two neighbouring products into 16 bits and stops at their end."""

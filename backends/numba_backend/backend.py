@@ -8,6 +8,7 @@ from .activation import Activation
 from .attention import Attention
 from .conv import Conv
 from .elementwise import Elementwise
+from .fake_quantize import FakeQuantize
 from .int8 import Int8
 from .linear import Linear
 from .loss import Loss
@@ -23,8 +24,8 @@ from .softmax import Softmax
 
 
 class NumbaBackend(
-    Activation, Attention, Conv, Elementwise, Int8, Linear, Loss, Normalize, Optimizer, Pool,
-    Random, Recurrent, Reduce, Scatter, Softmax,
+    Activation, Attention, Conv, Elementwise, FakeQuantize, Int8, Linear, Loss, Normalize,
+    Optimizer, Pool, Random, Recurrent, Reduce, Scatter, Softmax,
 ):  # fmt: skip
     """The contract on NumPy arrays, computed by parallel kernels where that was measured to pay.
 

@@ -13,6 +13,7 @@ from .arrays import Arrays
 from .attention import Attention
 from .conv import Conv
 from .elementwise import Elementwise
+from .fake_quantize import FakeQuantize
 from .int8 import Int8
 from .linear import Linear
 from .loss import Loss
@@ -30,7 +31,7 @@ __all__ = ["NumpyBackend"]
 
 class NumpyBackend(
     Arrays, Elementwise, Activation, Reduce, ShapeOps, Linear, Conv, Pool, Normalize, Attention,
-    Recurrent, Loss, Random, Int8, Optimizer,
+    Recurrent, Loss, Random, FakeQuantize, Int8, Optimizer,
 ):  # fmt: skip
     """All of the contract on NumPy arrays.
 

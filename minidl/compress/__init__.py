@@ -4,19 +4,23 @@ they cost.
 
 from . import prune
 from .distill import Distiller, Hint, attention_loss, attention_map, hint_loss, soft_loss
+from .fake_quantize import FakeQuantize, LearnedStepSize, fake_quantize
 from .files import load, load_tensors, save, save_tensors
 from .layers import QuantConv2d, QuantLinear
 from .low_rank import Ranks, factorize, ranks_by_energy, ranks_by_latency
 from .models import clone
-from .observer import MinMax, Observer
+from .observer import MinMax, MovingAverageMinMax, Observer
 from .post_training import quantize_model
 from .qtensor import QTensor, quantize, sqnr
 from .report import Report, Stage, layer_sqnr, report
 
 __all__ = [
     "Distiller",
+    "FakeQuantize",
     "Hint",
+    "LearnedStepSize",
     "MinMax",
+    "MovingAverageMinMax",
     "Observer",
     "QTensor",
     "QuantConv2d",
@@ -28,6 +32,7 @@ __all__ = [
     "attention_map",
     "clone",
     "factorize",
+    "fake_quantize",
     "hint_loss",
     "layer_sqnr",
     "load",

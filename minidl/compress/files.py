@@ -6,7 +6,8 @@ a tensor's name the header may hold a note of words `key=value`:
 - `masked=120x400`: of a tensor of that shape only the elements under its mask are stored, in C
   order; `<name>.bits` is the mask, eight elements a byte (`numpy.packbits`).
 - `sparse=120x400`: the same for the elements that are not 0; there is no mask.
-- `qtensor=affine`, perhaps with `axis=0`: the codes of a QTensor; its scales are `<name>_scale`.
+- `qtensor=affine`, perhaps with `axis=0` or `group_size=32`: the codes of a QTensor; its scales are
+  `<name>_scale`. With `int4=120x400` what is stored has that shape and is packed two to a byte.
 
 Next to a layer's path: `int8=per_channel input=affine`, for a static layer with the input's `scale`
 and `zero_point`. Storing a sparse matrix as bits and values: Han et al. (2015), arXiv:1510.00149,
@@ -35,6 +36,7 @@ from ..training import checkpoint
 from . import prune
 from .layers import QuantConv2d, QuantLayer, QuantLinear
 from .models import clone, compressible, replace
+from .packing import pack_int4, unpack_int4
 from .qtensor import QTensor, scheme_of
 
 FORMAT = ".format"  # no module or parameter can have this name
@@ -138,12 +140,16 @@ def _pack(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> _Packed
             words["masked" if name in masks else "sparse"] = "x".join(map(str, values.shape))
             packed.tensors[f"{name}.bits"] = from_numpy(np.packbits(keep.ravel()), "numpy")
             values = values[keep]
-        packed.tensors[name] = from_numpy(np.asarray(values, order="C"), "numpy")
         if isinstance(x, QTensor):
             words["qtensor"] = x.scheme.name
             words |= {} if x.axis is None else {"axis": x.axis}
+            words |= {} if x.group_size is None else {"group_size": x.group_size}
+            if x.scheme.bits == 4:
+                words["int4"] = "x".join(map(str, values.shape))
+                values = pack_int4(np.atleast_1d(values))
             packed.tensors[f"{name}_scale"] = x.scale.to("numpy")
             packed.tensors[f"{name}_zero_point"] = x.zero_point.to("numpy")
+        packed.tensors[name] = from_numpy(np.asarray(values, order="C"), "numpy")
         if words:
             packed.notes[name] = _words(words)
     return packed
@@ -169,6 +175,8 @@ def _unpack(tensors: Mapping[str, Tensor], notes: Notes) -> dict[str, Tensor]:
             continue
         if name not in found:
             raise CheckpointError(f"the header describes {name!r}, which is not in the file")
+        if "int4" in words:
+            found[name] = _nibbles(name, found[name].numpy(), words["int4"])
         shape = words.get("masked") or words.get("sparse")
         if shape is not None:
             keep = _bits(name, found.pop(f"{name}.bits", None), shape)
@@ -188,6 +196,14 @@ def _bits(name: str, bits: Tensor | None, shape: str) -> np.ndarray:
     return np.unpackbits(bits.numpy(), count=count).astype(bool).reshape(sizes)
 
 
+def _nibbles(name: str, packed: np.ndarray, shape: str) -> Tensor:
+    sizes = tuple(int(n) for n in shape.split("x") if n)
+    *rows, columns = sizes or (1,)
+    if packed.dtype != np.uint8 or packed.shape != (*rows, -(-columns // 2)):
+        raise CheckpointError(f"{name} is {packed.dtype} {packed.shape}, not {shape} packed codes")
+    return from_numpy(unpack_int4(packed, columns).reshape(sizes), "numpy")
+
+
 def _spread(name: str, values: np.ndarray, keep: np.ndarray) -> Tensor:
     if values.shape != (int(keep.sum()),):
         raise CheckpointError(
@@ -205,8 +221,9 @@ def _qtensor(name: str, found: dict[str, Tensor], words: dict[str, str]) -> QTen
     except KeyError as error:
         raise CheckpointError(f"{error} is missing, without which {name} means nothing") from error
     axis = int(words["axis"]) if "axis" in words else None
-    scheme = scheme_of(words["qtensor"], codes.dtype)
-    return QTensor(codes.data, codes.backend, scale, zero_point, scheme, axis)
+    group_size = int(words["group_size"]) if "group_size" in words else None
+    scheme = scheme_of(words["qtensor"], "int4" if "int4" in words else codes.dtype)
+    return QTensor(codes.data, codes.backend, scale, zero_point, scheme, axis, group_size)
 
 
 # -- models ---------------------------------------------------------------------------------------

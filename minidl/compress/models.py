@@ -56,7 +56,7 @@ def _twin(tensor: Tensor) -> Tensor:
     if isinstance(tensor, QTensor):
         return QTensor(
             fresh.data, fresh.backend, _twin(tensor.scale), _twin(tensor.zero_point),
-            tensor.scheme, tensor.axis,
+            tensor.scheme, tensor.axis, tensor.group_size,
         )  # fmt: skip
     return fresh.requires_grad_(tensor.requires_grad)
 

@@ -137,19 +137,49 @@ def test_any_tensor_comes_back_down_to_the_bit(backend, tmp_path_factory, x, zer
         assert path.stat().st_size < 5000
 
 
-@pytest.mark.parametrize(("scheme", "axis"), [("symmetric", 1), ("affine", None), ("affine", 0)])
-def test_a_qtensor_comes_back_with_its_grid(backend, tmp_path, scheme, axis):
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"axis": 1}, {"scheme": "affine"}, {"scheme": "affine", "axis": 0}, {"group_size": 16},
+        {"dtype": "int4"}, {"scheme": "affine", "dtype": "int4", "group_size": 16},
+    ],
+)  # fmt: skip
+def test_a_qtensor_comes_back_with_its_grid(backend, tmp_path, how):
     path = tmp_path / "q.safetensors"
-    x = minidl.randn(60, 50, generator=minidl.Generator(0), backend=backend)
+    x = minidl.randn(60, 51, generator=minidl.Generator(0), backend=backend)
     sparse = minidl.ops.where(x > 1, x, minidl.zeros_like(x))
     for tensor in (x, sparse):
-        q = quantize(tensor, scheme, axis=axis)
+        q = quantize(tensor, **how)
         save_tensors({"q": q, "plain": tensor}, path)
         found = load_tensors(path, backend)
         assert list(found) == ["plain", "q"]
         assert isinstance(found["q"], QTensor)
         assert repr(found["q"]) == repr(q)
         assert_same(found["q"].dequantize().numpy(), q.dequantize().numpy())
+
+
+def test_a_4_bit_number_alone_comes_back(tmp_path):
+    q = quantize(minidl.tensor(3.0), dtype="int4")
+    save_tensors({"q": q}, tmp_path / "q.safetensors")
+    assert repr(load_tensors(tmp_path / "q.safetensors")["q"]) == repr(q)
+
+
+def test_4_bit_codes_take_half_a_byte(tmp_path):
+    path = tmp_path / "q.safetensors"
+    x, size = minidl.randn(200, 101, generator=minidl.Generator(0)), {}
+    for dtype in ("int8", "int4"):
+        save_tensors({"q": quantize(x, dtype=dtype)}, path)
+        size[dtype] = path.stat().st_size
+    assert size["int8"] - size["int4"] > 200 * 50 - 64  # words of the header
+
+
+def test_packed_codes_of_another_shape_are_refused(tmp_path):
+    path = tmp_path / "q.safetensors"
+    save_tensors({"q": quantize(minidl.ones((2, 3)), dtype="int4")}, path)
+    tensors, header = checkpoint.load(path, "numpy")
+    checkpoint.save(path, tensors, {**header, "q": "qtensor=symmetric int4=2x5"})
+    with pytest.raises(CheckpointError, match="not 2x5 packed codes"):
+        load_tensors(path)
 
 
 def test_a_plain_checkpoint_loads_with_the_same_call(backend, tmp_path):

@@ -9,25 +9,30 @@ from hypothesis import strategies as st
 
 import minidl
 from minidl.compress import MinMax, QTensor, quantize, sqnr
+from minidl.compress.packing import pack_int4, unpack_int4
 from minidl.errors import ArgumentError, DTypeError, NonFiniteError, ShapeError
 from minidl.verify.strategies import arrays, shapes
 from minidl.verify.tolerances import assert_close, assert_same, quantization_bound
 
-SCHEMES = (("symmetric", None), ("affine", None), ("affine", "int8"))
+SCHEMES = (
+    ("symmetric", None), ("affine", None), ("affine", "int8"), ("symmetric", "int4"),
+    ("affine", "int4"),
+)  # fmt: skip
 schemes = st.sampled_from(SCHEMES)
 KINDS = ("integers", "normal", "offset", "constant", "wide")
 
 
 @st.composite
 def quantizations(draw):
-    """x, the scheme, and an axis or None."""
+    """x, the scheme, an axis or None, and the size of groups or None."""
     x = draw(arrays(shapes(max_dims=3), kinds=KINDS, plain=True)).values
     axis = draw(st.none() | st.integers(-x.ndim, x.ndim - 1)) if x.ndim else None
-    return x, *draw(schemes), axis
+    grouped = axis is None and x.ndim > 0
+    return x, *draw(schemes), axis, draw(st.none() | st.integers(1, 4)) if grouped else None
 
 
-def encoded(backend, x, scheme, dtype, axis) -> QTensor:
-    return quantize(minidl.tensor(x, backend=backend), scheme, dtype, axis)
+def encoded(backend, x, scheme, dtype, axis, size=None) -> QTensor:
+    return quantize(minidl.tensor(x, backend=backend), scheme, dtype, axis, group_size=size)
 
 
 @given(case=quantizations())
@@ -63,7 +68,7 @@ def test_zero_has_a_code_of_its_own(backend, case):
 
 @given(case=quantizations())
 def test_an_axis_means_a_grid_for_each_slice(backend, case):
-    x, scheme, dtype, axis = case
+    x, scheme, dtype, axis, _ = case
     if axis is None:
         return
     q = encoded(backend, *case)
@@ -84,6 +89,65 @@ def test_moving_between_backends_changes_nothing(backend, reference, case):
         assert_same(moved.numpy(), q.numpy())
         assert_same(moved.dequantize().numpy(), q.dequantize().numpy())
         assert (moved.axis, moved.scheme) == (q.axis, q.scheme)
+        assert moved.group_size == q.group_size
+
+
+@given(case=quantizations())
+def test_groups_are_runs_along_the_last_axis(backend, case):
+    x, scheme, dtype, _, size = case
+    if size is None:
+        return
+    q = encoded(backend, *case)
+    assert q.scale.shape == (*x.shape[:-1], -(-x.shape[-1] // size))
+    for row in np.ndindex(x.shape[:-1]):
+        for i, start in enumerate(range(0, x.shape[-1], size)):
+            group = (*row, slice(start, start + size))
+            alone = encoded(backend, x[group], scheme, dtype, None)
+            assert_same(q.numpy()[group], alone.numpy())
+            assert q.scale.numpy()[(*row, i)] == alone.scale.item()
+
+
+@given(case=quantizations())
+def test_negative_numbers_have_the_negative_codes(backend, case):
+    """Of a symmetric scheme, with 8 and with 4 bits."""
+    x, scheme, *rest = case
+    if scheme == "symmetric":
+        assert_same(encoded(backend, -x, scheme, *rest).numpy(), -encoded(backend, *case).numpy())
+
+
+@given(codes=st.lists(st.lists(st.integers(-8, 7), min_size=5, max_size=5), max_size=4))
+def test_packing_4_bit_codes_loses_nothing(codes):
+    for columns in (4, 5):
+        plain = np.array(codes, np.int8).reshape(-1, 5)[:, :columns]
+        packed = pack_int4(plain)
+        assert packed.shape == (len(codes), (columns + 1) // 2)
+        assert_same(unpack_int4(packed, columns), plain)
+
+
+def test_a_chosen_range_takes_the_place_of_the_numbers_own(backend):
+    x = minidl.tensor([[1.0, -2.0], [0.25, 9.0]], backend=backend)
+    q = quantize(x, bounds=(-12.7, 12.7))
+    assert q.tolist() == [[10, -20], [2, 90]]
+    q = quantize(x, axis=0, bounds=([0.0, 0.0], [12.7, 1.27]))
+    assert q.tolist() == [[10, -20], [25, 127]]
+    seen = MinMax(axis=0)
+    seen.observe(x)
+    assert_same(quantize(x, axis=0, bounds=seen.bounds()).numpy(), quantize(x, axis=0).numpy())
+
+
+@pytest.mark.parametrize(
+    ("bounds", "error", "match"),
+    [
+        (1.0, ArgumentError, "a pair"),
+        (([0.0], [1.0]), ShapeError, r"bounds have shape \(1,\)"),
+        ((0.0, np.nan), NonFiniteError, "low <= high"),
+        ((np.inf, -np.inf), NonFiniteError, "has the observer seen data"),
+        ((1.0, 0.0), NonFiniteError, "low <= high"),
+    ],
+)
+def test_a_range_that_is_none_is_refused(backend, bounds, error, match):
+    with pytest.raises(error, match=match):
+        quantize(minidl.ones((2, 3), backend=backend), bounds=bounds)
 
 
 def test_symmetric_codes_span_the_larger_side(backend):
@@ -142,7 +206,7 @@ def test_wrong_arguments_are_refused(backend):
     x = minidl.ones((2, 3), backend=backend)
     with pytest.raises(ArgumentError, match="symmetric, affine"):
         quantize(x, "asymmetric")
-    with pytest.raises(ArgumentError, match="codes of int8, not uint8"):
+    with pytest.raises(ArgumentError, match="codes of int8 or int4, not uint8"):
         quantize(x, "symmetric", "uint8")
     with pytest.raises(ShapeError, match="axis 2"):
         quantize(x, axis=2)
@@ -153,6 +217,12 @@ def test_wrong_arguments_are_refused(backend):
     for other in (minidl.ones((4, 3), backend=backend), minidl.ones((), backend=backend)):
         with pytest.raises(ShapeError, match="like has 2 slices along axis 0"):
             quantize(other, like=quantize(x, axis=0))
+    with pytest.raises(ShapeError, match="like has 4 slices of 2 numbers"):
+        quantize(other, like=quantize(x, group_size=2))
+    with pytest.raises(ArgumentError, match="leave out axis"):
+        quantize(x, axis=0, group_size=2)
+    with pytest.raises(ShapeError, match="0 axes"):
+        quantize(other, group_size=2)
     with pytest.raises(ShapeError, match="like has 3 slices along axis 1"):
         quantize(other, like=quantize(x, axis=1))
 

@@ -23,23 +23,27 @@ from ..stateful import live
 from ..strategies import FLOATS, arrays, fill, float_dtypes, seeds, shapes
 from ..tolerances import assert_close, assert_same, composed_bound, quantization_bound
 
-SCHEMES = (("symmetric", None), ("affine", None), ("affine", "int8"))
+SCHEMES = (
+    ("symmetric", None), ("affine", None), ("affine", "int8"), ("symmetric", "int4"),
+    ("affine", "int4"),
+)  # fmt: skip
 KINDS = ("integers", "normal", "offset", "constant", "wide")
 amounts = st.integers(0, 99).map(lambda percent: percent / 100)
 
 
 @st.composite
-def quantizations(draw: st.DrawFn) -> tuple[np.ndarray, str, str | None, int | None]:
-    """x, the scheme, its dtype, and an axis or None."""
+def quantizations(draw: st.DrawFn) -> tuple[Any, ...]:
+    """x, the scheme, its dtype, an axis or None, and the size of groups or None."""
     x = draw(arrays(shapes(max_dims=3), kinds=KINDS, plain=True)).values
     axis = draw(st.none() | st.integers(-x.ndim, x.ndim - 1)) if x.ndim else None
     scheme, dtype = draw(st.sampled_from(SCHEMES))
-    return x, scheme, dtype, axis
+    grouped = axis is None and x.ndim > 0
+    return x, scheme, dtype, axis, draw(st.none() | st.integers(1, 4)) if grouped else None
 
 
 def encoded(backend: Backend, case: tuple[Any, ...]) -> QTensor:
-    x, scheme, dtype, axis = case
-    return quantize(tensor(x, backend=backend), scheme, dtype, axis)
+    x, scheme, dtype, axis, size = case
+    return quantize(tensor(x, backend=backend), scheme, dtype, axis, group_size=size)
 
 
 @law("codes, scales and zero points are the same bits everywhere")

@@ -13,7 +13,16 @@ from .normalize import batch_norm, batch_norm_grad, layer_norm, layer_norm_grad
 from .optimizer import adagrad_step, adam_step, rmsprop_step, sgd_step
 from .pool import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
 from .products import einsum, integer_matmul, linear, linear_relu, matmul
-from .quantize import dequantize, finished, int8_conv2d, int8_linear, quantize
+from .quantize import (
+    dequantize,
+    fake_quantize,
+    fake_quantize_slopes,
+    finished,
+    has_code,
+    int8_conv2d,
+    int8_linear,
+    quantize,
+)
 from .random import dropout, normal, philox, philox_block, uniform
 from .recurrent import gru, gru_grad, lstm, lstm_grad, rnn, rnn_grad
 from .reduce import (
@@ -56,6 +65,8 @@ __all__ = [
     "dropout",
     "einsum",
     "extreme",
+    "fake_quantize",
+    "fake_quantize_slopes",
     "finished",
     "flip",
     "gather",
@@ -65,6 +76,7 @@ __all__ = [
     "getitem_grad",
     "gru",
     "gru_grad",
+    "has_code",
     "im2col",
     "index_add",
     "int8_conv2d",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -83,3 +84,49 @@ def int8_conv2d(
     for out, source, tap in _triples(framed.shape, weight.shape, stride, (0, 0), dilation, groups):
         y[out] += framed[source] * weight[tap]
     return wrap32(y)
+
+
+def _code(x: Any, scale: Any, zero: int) -> float:
+    """The code that x would have were there codes without end; NaN and infinities stay."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        ratio = float(x / scale)
+    return round(ratio) + zero if math.isfinite(ratio) else ratio
+
+
+def fake_quantize(
+    x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, low: int, high: int
+) -> np.ndarray:
+    """x (N, C, L): a code, limited, less the zero point of its slice, times the scale."""
+    y = np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        s, zero = scale[index[1]], int(zero_point[index[1]])
+        code = _code(x[index], s, zero)
+        steps = x.dtype.type(min(max(code, low), high) - zero)
+        y[index] = x[index] if math.isnan(code) else steps * s
+    return y
+
+
+def has_code(
+    x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, low: int, high: int
+) -> np.ndarray:
+    """Whether the number rounds to a code from low to high."""
+    found = np.empty(x.shape, bool)
+    for index in np.ndindex(x.shape):
+        code = _code(x[index], scale[index[1]], int(zero_point[index[1]]))
+        found[index] = low <= code <= high
+    return found
+
+
+def fake_quantize_slopes(
+    x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, low: int, high: int
+) -> np.ndarray:
+    """The derivative of each y by its scale, in float64, rounding counted as the identity."""
+    slopes = np.empty(x.shape)
+    for index in np.ndindex(x.shape):
+        s, zero = scale[index[1]], int(zero_point[index[1]])
+        code = _code(x[index], s, zero)
+        if low <= code <= high:
+            slopes[index] = code - zero - float(x[index]) / float(s)
+        else:
+            slopes[index] = min(max(code, low), high) - zero
+    return slopes
