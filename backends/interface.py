@@ -62,6 +62,20 @@ class Requantize(NamedTuple):
     dtype: DType  # int8 or uint8
 
 
+class Narrow(NamedTuple):
+    """A whole number n, of which `shift` bits are a fraction, becomes a code, in integers alone.
+
+    q = clip(round_half_even(n / 2^shift) + zero_point, low, high). A relu is a `low` that is the
+    zero point. Source: Jacob et al. (2018), arXiv:1712.05877, section 2.2.
+    """
+
+    shift: int
+    zero_point: int
+    low: int
+    high: int
+    dtype: DType  # int8 or uint8
+
+
 Finish: TypeAlias = Rescale | Requantize | None  # None: the sums themselves, int32
 
 
@@ -689,6 +703,48 @@ class Backend(ABC):
     ) -> Array:  # fmt: skip
         """conv2d of x (int8 or uint8) with weight (int8), finished; padding is filled with
         pad_value. packed is what `int8_pack` made of weight.
+        """
+
+    # What stands between the layers of a network in integers. A code is int8 or uint8, and stands
+    # for scale * (code - zero_point). What has no arithmetic (embedding, concatenate, pad, reshape,
+    # transpose, getitem) takes codes as it takes any number.
+    @abstractmethod
+    def int8_add(
+        self, a: Array, b: Array, zero_points: Pair, multipliers: Pair, narrow: Narrow
+    ) -> Array:
+        """The sum of codes of two grids: n = (a - z0) * m0 + (b - z1) * m1, narrowed.
+
+        a and b broadcast. |m0|, |m1| <= 2^21 and 1 <= shift <= 30, so that 32 bits hold all of it;
+        m0 = s_a / s * 2^shift for scales s_a of a and s of the result, rounded once for both.
+        """
+
+    @abstractmethod
+    def int8_lookup(self, x: Array, table: Array) -> Array:
+        """Any function of one code: table[x mod 256], in the dtype of the table (256,).
+
+        So the table of an int8 x starts with the codes 0 .. 127, then come -128 .. -1. A change of
+        grid is such a function, and GELU, sigmoid, hard-swish and so on between two grids.
+        """
+
+    @abstractmethod
+    def int8_max_pool2d(self, x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+        """The largest code of each window of x (N, C, H, W) -> (N, C, OH, OW); padding never is.
+
+        The width of the padding is at most half the kernel's. `max_pool2d` tells positions as well.
+        """
+
+    @abstractmethod
+    def int8_avg_pool2d(
+        self, x: Array, zero_point: int, multiplier: Array, kernel: Pair, stride: Pair,
+        padding: Pair, narrow: Narrow,
+    ) -> Array:  # fmt: skip
+        """The mean of each window's codes: n = sum(x - zero_point) * multiplier[count - 1],
+        narrowed.
+
+        The sum is over the `count` pixels of the window that lie in the image, and multiplier (kh *
+        kw,) int32 says what to divide it by: the same number throughout if padding counts (as
+        zeros), one that falls with 1 / count if it does not. The product has 64 bits, 1 <= shift <=
+        62.
         """
 
     # -- optimizers: in place on flat arrays of one dtype; `grad` is left as it is ---------------

@@ -10,7 +10,7 @@ import backends
 from backends import BackendUnavailable
 from minidl.verify import verify
 
-from . import faults_standin  # noqa: F401  (adds to FAULTS)
+from . import faults_int8, faults_standin  # noqa: F401  (both add to FAULTS)
 from .conftest import STAND_IN, start
 from .faults import FAULTS
 

@@ -10,6 +10,7 @@ from .conv import Conv
 from .elementwise import Elementwise
 from .fake_quantize import FakeQuantize
 from .int8 import Int8
+from .int8_between import Int8Between
 from .linear import Linear
 from .loss import Loss
 from .lowering import NumbaLowering
@@ -24,8 +25,8 @@ from .softmax import Softmax
 
 
 class NumbaBackend(
-    Activation, Attention, Conv, Elementwise, FakeQuantize, Int8, Linear, Loss, Normalize,
-    Optimizer, Pool, Random, Recurrent, Reduce, Scatter, Softmax,
+    Activation, Attention, Conv, Elementwise, FakeQuantize, Int8, Int8Between, Linear, Loss,
+    Normalize, Optimizer, Pool, Random, Recurrent, Reduce, Scatter, Softmax,
 ):  # fmt: skip
     """The contract on NumPy arrays, computed by parallel kernels where that was measured to pay.
 

@@ -56,8 +56,7 @@ class Int8(Windows):
         product = total.astype(xp.int64) * finish.multiplier.reshape(channels)
         shift = finish.shift.astype(xp.int64).reshape(channels)
         half = xp.left_shift(xp.ones_like(shift), shift - 1)
-        odd = (product >> shift) & 1  # of two neighbours equally near, the even one
-        q = ((product + half - 1 + odd) >> shift) + finish.zero_point
+        q = halved(product, shift, half) + finish.zero_point
         return xp.clip(q, finish.low, finish.high).astype(finish.dtype)
 
     def _conv_sums(
@@ -84,3 +83,15 @@ class Int8(Windows):
             ).astype(xp.int32)
             total = part if total is None else xp.add(total, part, out=total)
         return total
+
+
+def halved(n: Array, shift: Array | int, half: Array | int) -> Array:
+    """round_half_even(n / 2^shift), half = 2^(shift - 1); of two neighbours equally near, the even
+    one.
+
+    >>> import numpy as np
+    >>> halved(np.arange(-6, 7, 2), 2, 2)
+    array([-2, -1,  0,  0,  0,  1,  2])
+    """
+    odd = (n >> shift) & 1
+    return (n + (half - 1) + odd) >> shift

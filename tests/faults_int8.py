@@ -1,0 +1,64 @@
+"""Mistakes in what stands between quantized layers. See `faults.py`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from backends.numpy_backend import NumpyBackend
+
+from .faults import found_by
+
+
+@found_by("int8_add")
+class AddRoundsEachOperandOnItsOwn(NumpyBackend):
+    """As libraries do that have one rescaling for each operand, and then add."""
+
+    def int8_add(self, a, b, zero_points, multipliers, narrow):
+        parts = (
+            (x.astype(np.int32) - z) * m / 2.0**narrow.shift
+            for x, z, m in zip((a, b), zero_points, multipliers, strict=True)
+        )
+        q = sum(np.rint(part) for part in parts) + narrow.zero_point
+        return np.asarray(np.clip(q, narrow.low, narrow.high).astype(narrow.dtype))
+
+
+@found_by("int8_add", "int8_avg_pool2d")
+class NarrowRoundsHalfUp(NumpyBackend):
+    def _narrowed(self, n, narrow):
+        q = (n + (1 << (narrow.shift - 1)) >> narrow.shift) + narrow.zero_point
+        return np.asarray(np.clip(q, narrow.low, narrow.high).astype(narrow.dtype))
+
+
+@found_by("int8_add", "int8_avg_pool2d")
+class NarrowWrapsAround(NumpyBackend):
+    def _narrowed(self, n, narrow):
+        return super()._narrowed(n, narrow._replace(low=-(2**40), high=2**40))
+
+
+@found_by("int8_lookup")
+class TablesStartWithTheLowestCode(NumpyBackend):
+    def int8_lookup(self, x, table):
+        return super().int8_lookup(x, np.roll(table, 128) if x.dtype == np.int8 else table)
+
+
+@found_by("int8_max_pool2d")
+class PaddingOfMaxPoolingIsCodeZero(NumpyBackend):
+    def _frame(self, x, padding, value):
+        return super()._frame(x, padding, 0 if x.dtype == np.int8 else value)
+
+
+@found_by("int8_avg_pool2d")
+class PaddingOfAveragePoolingIsCodeZero(NumpyBackend):
+    """And so has the value -zero_point."""
+
+    def int8_avg_pool2d(self, x, zero_point, multiplier, kernel, stride, padding, narrow):
+        x = self._frame(x, padding, 0)
+        rest = kernel, stride, (0, 0), narrow
+        return super().int8_avg_pool2d(x, zero_point, multiplier, *rest)
+
+
+@found_by("int8_avg_pool2d")
+class AveragePoolingDividesByTheWholeWindow(NumpyBackend):
+    def int8_avg_pool2d(self, x, zero_point, multiplier, *rest):
+        same = np.full_like(multiplier, multiplier[-1])
+        return super().int8_avg_pool2d(x, zero_point, same, *rest)
