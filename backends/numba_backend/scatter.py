@@ -1,8 +1,8 @@
 """Rows of a table, and adding up at indices: in the order of the indices, so that the sums are
 always the same.
 
-Two threads never add to the same element: an embedding's gradient is split by columns, and what
-scatters single elements stays on one thread.
+Two threads never add to the same element: an embedding's gradient is sorted by rows, of which each
+task has a range, and what scatters single elements stays on one thread.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from numba import prange
 
 from ..interface import Array, DType, Shape
 from ..numpy_backend import NumpyBackend
-from .jit import kernel
+from .jit import helper, kernel
 from .layout import plain, suits
 from .memory import empty
 
 PARALLEL_FROM = 1 << 15  # elements
-BLOCK = 16  # columns per task: a cache line in float32
+SUMS_PARALLEL_FROM = 1 << 17  # elements added and written: 12.2 us on two threads, 14.5 on one
+PARTS = 16  # ranges of rows that an embedding's gradient is added up in
 
 
 @kernel(exact=True)
@@ -39,16 +40,59 @@ def take_rows(weight: Array, index: Array, y: Array) -> None:
 
 
 @kernel(exact=True)
-def add_rows(grad: Array, index: Array, weight: Array) -> None:
-    """weight = 0, and then weight[index[i]] += grad[i] for whole rows."""
-    columns = weight.shape[1]
-    for block in prange((columns + BLOCK - 1) // BLOCK):
-        start, stop = block * BLOCK, min((block + 1) * BLOCK, columns)
-        weight[:, start:stop] = 0
-        for i in range(index.size):
-            row, source = weight[index[i]], grad[i]
-            for d in range(start, stop):
-                row[d] += source[d]
+def sort_rows(index: Array, ends: Array, order: Array) -> None:
+    """order = the positions in index, by row and then as they came; ends[r] of them are of rows up
+    to r.
+
+    A counting sort. Source: Knuth (1998), "The Art of Computer Programming", vol. 3, 5.2, D.
+    """
+    for r in range(ends.size):
+        ends[r] = 0
+    for i in range(index.size):
+        ends[index[i]] += 1
+    start = 0
+    for r in range(ends.size):  # where the positions of each row begin
+        count, ends[r] = ends[r], start
+        start += count
+    for i in range(index.size):
+        order[ends[index[i]]] = i
+        ends[index[i]] += 1
+
+
+@helper
+def first_row(ends: Array, work: int) -> int:
+    """The first row that begins after so much work: one unit for each row and each position."""
+    low, high = 0, ends.size
+    while low < high:
+        middle = (low + high) // 2
+        if ends[middle] + middle < work:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@kernel(exact=True)
+def add_rows(grad: Array, order: Array, ends: Array, weight: Array) -> None:
+    """weight[r] = the sum of grad[i] over the positions i of row r, one after the other.
+
+    A task has a range of rows, as much work as each other task as far as rows allow.
+    """
+    rows = ends.size
+    work = rows + order.size
+    for part in prange(PARTS):
+        first = first_row(ends, part * work // PARTS)
+        last = first_row(ends, (part + 1) * work // PARTS) if part + 1 < PARTS else rows
+        i = ends[first - 1] if first > 0 else 0
+        for r in range(first, last):
+            row = weight[r]
+            for d in range(row.size):
+                row[d] = 0
+            for k in range(i, ends[r]):
+                source = grad[order[k]]
+                for d in range(row.size):
+                    row[d] += source[d]
+            i = ends[r]
 
 
 class Scatter(NumpyBackend):
@@ -82,8 +126,10 @@ class Scatter(NumpyBackend):
         columns = grad.shape[-1]
         if not suits(grad) or index.dtype != np.int64:
             return super().embedding_grad(grad, index, rows)
+        ends, order = np.empty(rows, np.int64), np.empty(index.size, np.int64)
+        sort_rows.serial(plain(index).reshape(-1), ends, order)
         weight = empty((rows, columns), grad.dtype)
-        add_rows.sized(grad.size, PARALLEL_FROM)(
-            plain(grad).reshape(-1, columns), plain(index).reshape(-1), weight
+        add_rows.sized(grad.size + weight.size, SUMS_PARALLEL_FROM)(
+            plain(grad).reshape(-1, columns), order, ends, weight
         )
         return weight

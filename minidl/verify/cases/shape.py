@@ -255,6 +255,24 @@ def scatters_of_many_elements_lose_nothing(backend: Backend, method: str, crowd:
             assert_same(call(backend, method, *args), expected, signed_zero=False)
 
 
+@covers("embedding_grad")
+@each("where", ["nowhere", "first and last", "one in the middle", "everywhere"])
+def rows_that_nobody_looked_up_get_no_gradient(backend: Backend, where: str) -> None:
+    """Wherever a table is cut into ranges, and however uneven the work is in them."""
+    rows, n = 5003, 70_000
+    index: np.ndarray = {
+        "nowhere": np.zeros(0, np.int64),
+        "first and last": np.arange(n) % 2 * (rows - 1),
+        "one in the middle": np.where(np.arange(n) % 7, rows // 3, np.arange(n) % rows),
+        "everywhere": np.arange(n) * 7919 % rows,
+    }[where]
+    for dtype in FLOATS:
+        grad = fill((len(index), 3), dtype, "integers", 5)
+        expected = np.stack([np.bincount(index, g, rows) for g in grad.T], axis=1)
+        actual = call(backend, "embedding_grad", grad, index, rows)
+        assert_same(actual, expected.astype(dtype), signed_zero=False)
+
+
 @covers("getitem", "gather", "embedding", "concatenate", "pad", "flip", "reshape", "transpose")
 def integers_and_booleans_move_too(backend: Backend, method: str) -> None:
     for dtype in (np.bool_, np.int8, np.uint8, np.int64):
