@@ -774,3 +774,15 @@ class Backend(ABC):
         beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool,
     ) -> None:  # fmt: skip
         """In place: a step of `minidl.optim.Adam`, or of AdamW if decoupled; step counts from 1."""
+
+    # -- limiting gradients -----------------------------------------------------------------------
+    @abstractmethod
+    def norm(self, x: Array) -> Array:
+        """Square root of the sum of all squares, (), in the dtype of x.
+
+        It is added up in float64: float32 neither overflows on the way nor loses small terms.
+        """
+
+    @abstractmethod
+    def scale(self, x: Array, factor: Array) -> None:
+        """In place: x *= factor, which is (), floating and rounded to the dtype of x first."""

@@ -942,3 +942,16 @@ class AdamCountsStepsFromZero(_Adam):
 class AdamWCouplesItsDecay(_Adam):
     def apart(self, decoupled):
         return False
+
+
+@found_by("norm")
+class NormOverflowsInFloat32(NumpyBackend):
+    @quiet
+    def norm(self, x):
+        return np.asarray(np.sqrt(np.sum(x * x)), x.dtype)
+
+
+@found_by("scale")
+class ScaleWritesToACopy(NumpyBackend):
+    def scale(self, x, factor):
+        super().scale(np.array(x), factor)

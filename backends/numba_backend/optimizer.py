@@ -1,4 +1,4 @@
-"""Optimizer steps in one pass: every array is read and written once.
+"""Optimizer steps in one pass: every array is read and written once; limiting gradients.
 
 The operations and their order are the NumPy backend's, each rounded on its own, so the bits agree.
 Constants are rounded to the dtype first, as NumPy rounds a Python number that meets an array.
@@ -14,9 +14,11 @@ from numba import prange
 from ..interface import Array
 from ..numpy_backend import NumpyBackend
 from .jit import Kernel, kernel
-from .layout import suits
+from .layout import flat, plain, suits
 
 PARALLEL_FROM = 1 << 14  # elements
+NORM_PARALLEL_FROM = 1 << 16  # elements
+PARTS = 16  # into how many a norm's sum is split, whatever the number of threads
 
 
 @kernel(exact=True)
@@ -90,6 +92,30 @@ def adam(param: Array, grad: Array, mean: Array, square: Array, rate: float, cor
         param[i] = p - m / (np.sqrt(s) * correction + eps) * rate
 
 
+@kernel()
+def square_norm(x: Array, parts: Array, norm: Array) -> None:
+    """norm (1,) of x (n,), as many stretches of which as parts has room for are added up apart."""
+    count = parts.size
+    for p in prange(count):
+        stretch = x[p * x.size // count : (p + 1) * x.size // count]
+        total = 0.0
+        for i in range(stretch.size):
+            total += np.float64(stretch[i]) * np.float64(stretch[i])
+        parts[p] = total
+    total = 0.0
+    for p in range(count):
+        total += parts[p]
+    norm[0] = math.sqrt(total)
+
+
+@kernel(exact=True)
+def scale(x: Array, factor: Array) -> None:
+    """x *= factor (1,); nothing is touched if that is 1, as it is where a limit was kept."""
+    if factor[0] != 1:
+        for i in prange(x.size):
+            x[i] *= factor[0]
+
+
 class Optimizer(NumpyBackend):
     """Arrays that are not contiguous float32 or float64 go to the NumPy backend."""
 
@@ -142,6 +168,19 @@ class Optimizer(NumpyBackend):
             )
             return
         launch(adam, arrays, adam_constants(step, lr, beta1, beta2, eps, weight_decay, decoupled))
+
+    def norm(self, x: Array) -> Array:
+        if not suits(x):
+            return super().norm(x)
+        norm = np.empty(1, x.dtype)
+        square_norm.sized(x.size, NORM_PARALLEL_FROM)(flat(plain(x)), np.empty(PARTS), norm)
+        return norm.reshape(())
+
+    def scale(self, x: Array, factor: Array) -> None:
+        if not suits(x) or not x.flags.carray:
+            super().scale(x, factor)
+            return
+        scale.sized(x.size, NORM_PARALLEL_FROM)(flat(x), factor.astype(x.dtype).reshape(1))
 
 
 def adam_constants(

@@ -1,8 +1,10 @@
-"""Optimizer steps, in place on flat arrays, with one or two temporaries each."""
+"""Optimizer steps in place on flat arrays, with one or two temporaries each; limiting gradients."""
 
 from __future__ import annotations
 
 import math
+
+import numpy as np
 
 from ..interface import Array
 from ..quiet import quiet
@@ -87,3 +89,12 @@ class Optimizer(Common):
         term = g * g
         term *= 1 - beta
         square += term
+
+    @quiet
+    def norm(self, x: Array) -> Array:
+        wide = self.astype(x, np.dtype(np.float64))
+        return self._array(self.xp.sqrt(self.xp.sum(wide * wide))).astype(x.dtype)
+
+    @quiet
+    def scale(self, x: Array, factor: Array) -> None:
+        x *= factor.astype(x.dtype)

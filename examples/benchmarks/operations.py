@@ -159,3 +159,11 @@ def _adam() -> Work:
         return weight.data
 
     return work
+
+
+@row("clip the norm of 235k gradients")
+def _clip() -> Work:
+    weight = nn.Parameter(draw(235146))
+    optim.SGD([weight], lr=1.0)
+    weight.grad = draw(235146)
+    return lambda: optim.clip_grad_norm_([weight], 1.0).data

@@ -299,7 +299,8 @@ class Tensor:
         return self
 
     # -- changing in place: allowed where nothing is recorded -----------------------------------
-    def _mutable(self, operation: str) -> None:
+    def check_mutable(self, operation: str) -> None:
+        """Raise GraphError or ArgumentError where the values must not be changed in place."""
         if recording.enabled and self.requires_grad:
             raise GraphError(
                 f"{operation}: in-place changes are not recorded, and this tensor requires grad. "
@@ -317,7 +318,7 @@ class Tensor:
         return self._overwrite("copy_", other)
 
     def _overwrite(self, operation: str, other: TensorLike) -> Tensor:
-        self._mutable(operation)
+        self.check_mutable(operation)
         value = self._value_of(other, operation)
         shape = getattr(value, "shape", ())
         if shape != self.shape:
@@ -368,7 +369,7 @@ class Tensor:
         return self._update("clamp_", ops.clip(self.detach(), min, max))
 
     def __setitem__(self, index: Any, value: TensorLike) -> None:
-        self._mutable("setitem")
+        self.check_mutable("setitem")
         source, where = self._value_of(value, "setitem"), ops.native_index(self, index)
         try:
             self.backend.setitem(self.data, where, source)

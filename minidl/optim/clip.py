@@ -11,6 +11,7 @@ from ..engine.modes import no_grad
 from ..engine.tensor import Tensor
 from ..errors import NonFiniteError
 from ..ops import check
+from .flat import joined
 
 
 def clip_grad_norm_(
@@ -37,15 +38,19 @@ def clip_grad_norm_(
     if not grads:
         return zeros(())
     with no_grad():
-        norm = _norm(ops.stack([_norm(grad, norm_type) for grad in grads]), norm_type)
+        pieces = joined(grads)
+        norms = [_norm(piece, norm_type) for piece in pieces]
+        norm = norms[0] if len(norms) == 1 else _norm(ops.stack(norms), norm_type)
         if error_if_nonfinite and not norm.backend.all_finite(norm.data):
             raise NonFiniteError(
                 f"clip_grad_norm_: the norm of the gradients is {norm.item()}; look at the loss, "
                 "lower the learning rate, or pass error_if_nonfinite=False"
             )
         scale = ops.minimum(max_norm / (norm + 1e-6), 1.0)
+        for piece in pieces:
+            piece.backend.scale(piece.data, scale.data)
         for grad in grads:
-            grad.mul_(scale)
+            grad.version.change()
     return norm
 
 
@@ -61,8 +66,12 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     """
     clip_value = check.number("clip_grad_value_", "clip_value", clip_value, 0)
     with no_grad():
-        for grad in _gradients("clip_grad_value_", parameters):
-            grad.clamp_(-clip_value, clip_value)
+        grads = _gradients("clip_grad_value_", parameters)
+        for piece in joined(grads):
+            limited = piece.backend.clip(piece.data, -clip_value, clip_value)
+            piece.backend.copyto(piece.data, limited)
+        for grad in grads:
+            grad.version.change()
 
 
 def _gradients(operation: str, parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
@@ -70,12 +79,16 @@ def _gradients(operation: str, parameters: Tensor | Iterable[Tensor]) -> list[Te
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     for p in given:
         check.tensors(operation, parameter=p)
-    return [p.grad for p in given if p.grad is not None and p.size]
+    grads = [p.grad for p in given if p.grad is not None and p.size]
+    with no_grad():
+        for grad in grads:
+            grad.check_mutable(operation)
+    return grads
 
 
 def _norm(x: Tensor, p: float) -> Tensor:
     if p == math.inf:
         return ops.max(ops.abs(x))
     if p == 2:
-        return ops.sqrt(ops.sum(x * x))
+        return x.linked(x.backend.norm(x.data), None)
     return ops.sum(ops.abs(x) ** p) ** (1 / p)

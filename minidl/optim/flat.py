@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from backends import Array, Backend
 
@@ -44,6 +45,9 @@ class Flat:
         self.grads = [self.view(self.grad, i) for i in range(len(params))]
         self.state: dict[str, Array] = {}
         self.steps = [memory.steps for memory in memories]
+        self.places = {id(grad): i for i, grad in enumerate(self.grads)}
+        for key in self.places:
+            _homes[key] = self
         for i, (p, memory) in enumerate(zip(params, memories, strict=True)):
             self.backend.copyto(self.views[i], p.data)
             p.data, p.grad_buffer = self.views[i], self.grads[i]
@@ -128,3 +132,29 @@ def flatten(params: Sequence[Parameter], memories: Mapping[int, Memory]) -> list
     for p in params:
         alike.setdefault((p.backend.name, p.dtype.name), []).append(p)
     return [Flat(ps, [memories.get(id(p), Memory()) for p in ps]) for ps in alike.values()]
+
+
+# The arrays of `Flat.grads` by identity: where each lives, for as long as that exists.
+_homes: WeakValueDictionary[int, Flat] = WeakValueDictionary()
+
+
+def joined(grads: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients as few tensors, those that touch in an optimizer's memory as one.
+
+    Where it left a gap, to begin the next parameter at a cache line, there are two: what is done to
+    the pieces must not reach into gaps, which nothing would bring back from NaN.
+    """
+    runs: list[tuple[Flat, int, int]] = []
+    others = []
+    for grad in grads:
+        flat = _homes.get(id(grad.data))
+        if flat is None:
+            others.append(grad)
+            continue
+        start = flat.bounds[flat.places[id(grad.data)]][0]
+        stop = start + grad.size
+        if runs and runs[-1][0] is flat and runs[-1][2] == start:
+            start = runs.pop()[1]
+        runs.append((flat, start, stop))
+    joined = [Tensor(f.slice(f.grad, start, stop), f.backend) for f, start, stop in runs]
+    return joined + others

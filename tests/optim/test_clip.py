@@ -9,7 +9,7 @@ import pytest
 
 import minidl
 from minidl import nn, optim
-from minidl.errors import ArgumentError, DTypeError, NonFiniteError
+from minidl.errors import ArgumentError, DTypeError, GraphError, NonFiniteError
 from minidl.verify.running import Approx
 from minidl.verify.strategies import fill
 from minidl.verify.tolerances import assert_close, assert_same
@@ -156,3 +156,52 @@ def test_only_parameters_are_clipped():
     for wrong in (nn.Linear(1, 1), 3, [1], None):
         with pytest.raises(DTypeError, match="clip_grad_norm_: parameter"):
             optim.clip_grad_norm_(wrong, 1.0)
+
+
+@pytest.fixture
+def scaled(backend, monkeypatch):
+    """The sizes of the arrays that are scaled."""
+    sizes = []
+    kernel = backend.scale
+
+    def counted(x, factor):
+        sizes.append(x.size)
+        kernel(x, factor)
+
+    monkeypatch.setattr(backend, "scale", counted)
+    return sizes
+
+
+def test_gradients_that_touch_are_clipped_as_one(scaled):
+    """16 elements fill a cache line, so the first two touch, and then there is a gap."""
+    params = [parameter(np.zeros(n, F32)) for n in (32, (4, 5), 12)]
+    optimizer = optim.SGD(params, lr=1.0)
+    for p in params:
+        give(p, np.ones(p.shape, F32))
+    assert optim.clip_grad_norm_(params, 1.0).item() == 8
+    assert sorted(scaled) == [12, 52]
+    optim.clip_grad_norm_([params[0], params[2]], 0.5)
+    assert sorted(scaled[2:]) == [12, 32]
+    del optimizer
+    optim.clip_grad_norm_(params, 0.1)
+    assert sorted(scaled[4:]) == [12, 20, 32]
+
+
+def test_a_norm_that_was_nan_leaves_nothing_behind():
+    params = [parameter(np.zeros(n, F32)) for n in (3, 6)]
+    optimizer = optim.SGD(params, lr=0.0)
+    for value in (np.nan, 1.0):
+        optimizer.zero_grad()
+        for p in params:
+            give(p, np.full(p.shape, value, F32))
+        norm = optim.clip_grad_norm_(params, 1.0)
+    assert norm.item() == 3
+
+
+def test_clipping_counts_as_a_change():
+    x = minidl.tensor([3.0, 4.0], requires_grad=True)
+    (x * x).sum().backward()
+    y = (x.grad * x).sum()
+    optim.clip_grad_norm_(x, 1.0)
+    with pytest.raises(GraphError, match="modified in place"):
+        y.backward()

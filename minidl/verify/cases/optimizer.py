@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from backends import Backend
 
 from .. import oracle
-from ..conformance import call_in_place, covers, drawn
+from ..conformance import call, call_in_place, covers, drawn, each
 from ..running import Approx
-from ..strategies import FLOATS, Laid, fill, float_dtypes, seeds
-from ..tolerances import assert_close
+from ..strategies import FLOATS, Laid, arrays, fill, float_dtypes, seeds, shapes
+from ..tolerances import assert_close, assert_same, rounded_bound
 
 OFF_OR_ON = st.sampled_from((0.0, 0.01))
 
@@ -203,3 +203,64 @@ def a_nan_gradient_shows_in_its_own_parameter(backend: Backend, method: str) -> 
         changes = (0, *range(2, 2 + len(state)))
         after = call_in_place(backend, method, param, grad, *state, *options, changes=changes)[0]
         assert np.isnan(after).tolist() == [False, False, False, True, False]
+
+
+@covers("norm")
+@drawn(x=arrays(shapes(), kinds=("normal", "wide", "offset", "constant")))
+def norm_of_all_elements(backend: Backend, x: Laid) -> None:
+    """As in float64, then rounded to the dtype; for float64 with the running error of the sum."""
+    expected = oracle.norm(x.values)
+    wide = Approx(x.values.astype(np.float64).ravel(), np.float64)
+    bound = (wide * wide).sum().sqrt().bound.reshape(()) if x.values.size else 0.0
+    actual = call(backend, "norm", x)
+    assert_close(actual, expected, bound + rounded_bound(float(expected), x.dtype), x.dtype.type)
+
+
+@covers("norm")
+@each("n", [5, 400_009])
+def norms_beyond_squares(backend: Backend, n: int) -> None:
+    """Squares of these leave float32's range, or vanish beside the first; their sum must not."""
+    for value in (1e25, 1e-25):
+        x = np.full(n, value, np.float32)
+        expected = oracle.norm(x)
+        assert_close(call(backend, "norm", x), expected, rounded_bound(float(expected), np.float32))
+    x = np.full(n, 0.5, np.float32)
+    x[0] = 4096
+    expected = oracle.norm(x)
+    assert_close(call(backend, "norm", x), expected, rounded_bound(float(expected), np.float32))
+
+
+@covers("norm")
+def norms_of_what_is_not_finite(backend: Backend) -> None:
+    for dtype in FLOATS:
+        for special, expected in ((np.inf, np.inf), (-np.inf, np.inf), (np.nan, np.nan)):
+            for n in (3, 70_001):
+                x = np.ones(n, dtype)
+                x[n // 2] = special
+                assert_same(call(backend, "norm", x), np.array(expected, dtype))
+
+
+@covers("scale")
+@drawn(
+    x=arrays(kinds=("normal", "special"), plain=True),
+    layout=st.sampled_from(("contiguous", "offset", "strided", "fortran")),
+    factor=st.sampled_from((0.5, 1.0, 0.3, 0.0, np.inf, np.nan)),
+    double=st.booleans(),
+)
+def scale_multiplies_in_place(
+    backend: Backend, x: Laid, layout: str, factor: float, double: bool
+) -> None:
+    x = Laid(x.values, layout)
+    factors = np.array(factor, np.float64 if double else x.dtype)
+    with np.errstate(all="ignore"):
+        expected = oracle.scale(x.values, float(x.dtype.type(factor))).astype(x.dtype)
+    (after,) = call_in_place(backend, "scale", x, factors, changes=(0,))
+    assert_same(after, expected)
+
+
+@covers("scale")
+def many_elements_are_scaled(backend: Backend) -> None:
+    for dtype in FLOATS:
+        x = fill((400_009,), dtype, "integers", 4)
+        (after,) = call_in_place(backend, "scale", x, np.array(0.25, dtype), changes=(0,))
+        assert_same(after, x / 4)

@@ -84,3 +84,14 @@ def adam_step(
         return p - lr * m_hat / (math.sqrt(s_hat) + eps), m, s
 
     return _each(one, param, grad, mean, square)
+
+
+def norm(x: np.ndarray) -> np.ndarray:
+    """Square root of the sum of squares, which math.fsum rounds once; NaN and infinity pass."""
+    squares = [float(v) * float(v) for v in x.ravel()]
+    finite = all(math.isfinite(s) for s in squares)
+    return np.array(math.sqrt(math.fsum(squares) if finite else sum(squares)))
+
+
+def scale(x: np.ndarray, factor: float) -> np.ndarray:
+    return np.array([float(v) * factor for v in x.ravel()], np.float64).reshape(x.shape)
