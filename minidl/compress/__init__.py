@@ -6,6 +6,7 @@ from . import prune
 from .distill import Distiller, Hint, attention_loss, attention_map, hint_loss, soft_loss
 from .fake_quantize import FakeQuantize, LearnedStepSize, fake_quantize
 from .files import load, load_tensors, save, save_tensors
+from .graph import Graph, trace
 from .layers import QuantConv2d, QuantLinear
 from .low_rank import Ranks, factorize, ranks_by_energy, ranks_by_latency
 from .models import clone
@@ -17,6 +18,7 @@ from .report import Report, Stage, layer_sqnr, report
 __all__ = [
     "Distiller",
     "FakeQuantize",
+    "Graph",
     "Hint",
     "LearnedStepSize",
     "MinMax",
@@ -47,4 +49,5 @@ __all__ = [
     "save_tensors",
     "soft_loss",
     "sqnr",
+    "trace",
 ]

@@ -6,10 +6,29 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+from ..engine.apply import apply
+from ..engine.function import Function
 from ..engine.graph import mismatch
 from ..engine.tensor import Tensor, TensorLike
 from ..errors import DTypeError
 from . import check
+
+
+class Compare(Function):
+    """y = whether a and b are as the operator says, elementwise."""
+
+    def __init__(self, compute: Callable[[Any, Any], Any]) -> None:
+        self.compute = compute
+
+    def forward(self, a: Any, b: Any) -> Any:
+        return self.backend.asarray(self.compute(a, b))
+
+
+class Not(Function):
+    """y = where a mask does not hold."""
+
+    def forward(self, x: Any) -> Any:
+        return self.backend.asarray(~x)
 
 
 def _compare(name: str, compute: Callable[[Any, Any], Any], a: TensorLike, b: TensorLike) -> Tensor:
@@ -19,9 +38,7 @@ def _compare(name: str, compute: Callable[[Any, Any], Any], a: TensorLike, b: Te
         if known[0].backend is not known[1].backend:
             raise mismatch(name, known[0].backend.name, known[1].backend.name)
         check.broadcast(name, known[0].shape, known[1].shape)
-    left, right = (x.data if isinstance(x, Tensor) else x for x in (a, b))
-    like = known[0]
-    return like.linked(like.backend.asarray(compute(left, right)), None)
+    return apply(Compare(compute), a, b)
 
 
 def equal(a: TensorLike, b: TensorLike) -> Tensor:
@@ -112,7 +129,7 @@ def logical_not(x: Tensor) -> Tensor:
     Tensor([False,  True])
     """
     check.tensors("logical_not", x=x)
-    return x.linked(x.backend.asarray(~_mask(x).data), None)
+    return apply(Not(), _mask(x))
 
 
 def _mask(x: Any) -> Any:
