@@ -14,6 +14,7 @@ from .observer import MinMax, MovingAverageMinMax, Observer
 from .post_training import quantize_model
 from .qtensor import QTensor, quantize, sqnr
 from .report import Report, Stage, layer_sqnr, report
+from .sharing import share
 
 __all__ = [
     "Distiller",
@@ -47,6 +48,7 @@ __all__ = [
     "report",
     "save",
     "save_tensors",
+    "share",
     "soft_loss",
     "sqnr",
     "trace",

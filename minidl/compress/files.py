@@ -8,6 +8,8 @@ a tensor's name the header may hold a note of words `key=value`:
 - `sparse=120x400`: the same for the elements that are not 0; there is no mask.
 - `qtensor=affine`, perhaps with `axis=0` or `group_size=32`: the codes of a QTensor; its scales are
   `<name>_scale`. With `int4=120x400` what is stored has that shape and is packed two to a byte.
+- `shared=32`: under the mask are codes from 0 on; `<name>.codebook` has their 32 values.
+- `huffman=int8:400`: in place of 400 symbols of that dtype are the bytes of their Huffman code.
 
 Next to a layer's path: `int8=per_channel input=affine`, for a static layer with the input's `scale`
 and `zero_point`. Storing a sparse matrix as bits and values: Han et al. (2015), arXiv:1510.00149,
@@ -33,7 +35,7 @@ from ..errors import CheckpointError
 from ..nn import Linear, Module
 from ..ops import check
 from ..training import checkpoint
-from . import prune
+from . import huffman, prune, sharing
 from .layers import QuantConv2d, QuantLayer, QuantLinear
 from .models import clone, compressible, replace
 from .packing import pack_int4, unpack_int4
@@ -51,9 +53,11 @@ class _Packed(NamedTuple):
     notes: Notes
 
 
-def save(model: Module, path: str | Path) -> None:
-    """Write a model: float, pruned, quantized or both. Each tensor takes the form that is smallest.
+def save(model: Module, path: str | Path, coding: str | None = None) -> None:
+    """Write a model: float, pruned, quantized, shared, or several. Each tensor takes the form that
+    is smallest.
 
+    coding: "huffman" codes masks, int8 codes and the codes of shared weights by their frequency.
     Raises: CheckpointError if the file cannot be written; an older one is then untouched.
 
     >>> import minidl, tempfile
@@ -72,8 +76,11 @@ def save(model: Module, path: str | Path) -> None:
             hidden |= {f"{name}.{buffer}".lstrip(".") for buffer in QuantLayer.IN_THE_NOTE}
     state = {name: x for name, x in model.state_dict().items() if name not in hidden}
     masks = {_join(t.path, t.name): t.mask for t in prune.masked(model) if t.mask is not None}
-    tensors, more = _pack(state, masks)
-    checkpoint.save(path, tensors, {FORMAT: VERSION, **notes, **more})
+    packed = _pack(state, masks, sharing.shared(model))
+    if coding is not None:
+        check.choice("save", "coding", coding, ("huffman",))
+        _shorten(packed)
+    checkpoint.save(path, packed.tensors, {FORMAT: VERSION, **notes, **packed.notes})
 
 
 def load(model: Module, path: str | Path) -> Module:
@@ -126,20 +133,30 @@ def load_tensors(
 
 
 # -- tensors --------------------------------------------------------------------------------------
-def _pack(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> _Packed:
-    """What to store, and the notes for it; a mask is stored with its tensor."""
-    packed = _Packed({}, {})
-    inside = {prune.mask_name(name) for name in masks}
+def _pack(
+    tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor],
+    codes: Mapping[str, Tensor] | None = None,
+) -> _Packed:  # fmt: skip
+    """What to store, and the notes for it; masks and codes are stored with their tensors."""
+    packed, codes = _Packed({}, {}), codes or {}
+    inside = {prune.mask_name(name) for name in masks} | {
+        sharing.codes_name(name) for name in codes
+    }
     for name, x in tensors.items():
         if name in inside:
             continue
         words: dict[str, Any] = {}
         values = x.numpy()
         keep = masks[name].numpy() if name in masks else _not_zero(values)
-        if name in masks or _pays(values, keep):
+        if name in masks or (name not in codes and _pays(values, keep)):
             words["masked" if name in masks else "sparse"] = "x".join(map(str, values.shape))
             packed.tensors[f"{name}.bits"] = from_numpy(np.packbits(keep.ravel()), "numpy")
             values = values[keep]
+        if name in codes:
+            book = sharing.codebook(x, codes[name])
+            words["shared"] = len(book)
+            packed.tensors[f"{name}.codebook"] = from_numpy(book, "numpy")
+            values = codes[name].numpy()[keep] - 1 if name in masks else codes[name].numpy() - 1
         if isinstance(x, QTensor):
             words["qtensor"] = x.scheme.name
             words |= {} if x.axis is None else {"axis": x.axis}
@@ -153,6 +170,42 @@ def _pack(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> _Packed
         if words:
             packed.notes[name] = _words(words)
     return packed
+
+
+def _shorten(packed: _Packed) -> None:
+    """Put Huffman codes in the place of 8-bit symbols where those are longer."""
+    for name, x in packed.tensors.items():
+        symbols = x.numpy()
+        if symbols.itemsize > 1 or symbols.size <= _ENTRY:
+            continue
+        data = huffman.encode(symbols)
+        if data.size + _ENTRY < symbols.size:
+            packed.tensors[name] = from_numpy(data, "numpy")
+            word = f"huffman={symbols.dtype}:{'x'.join(map(str, symbols.shape))}"
+            packed.notes[name] = f"{packed.notes.get(name, '')} {word}".strip()
+
+
+def _lengthened(name: str, found: dict[str, Tensor], words: dict[str, str]) -> Tensor:
+    """The symbols of a Huffman code."""
+    dtype, _, shape = words["huffman"].partition(":")
+    sizes = tuple(int(n) for n in shape.split("x"))
+    if name not in found or dtype not in ("int8", "uint8", "bool"):
+        raise CheckpointError(f"{name} is missing, or no {dtype} can be in a Huffman code")
+    symbols = huffman.decode(found[name].numpy(), math.prod(sizes))
+    return from_numpy(symbols.view(dtype).reshape(sizes).copy(), "numpy")
+
+
+def _restore_shared(name: str, found: dict[str, Tensor], shape: str | None) -> None:
+    """Codes become values; and, one higher where there are any, the tensor `<name>_codes`."""
+    stored, book = found[name].numpy(), found.pop(f"{name}.codebook", None)
+    if book is None or stored.dtype != np.uint8 or stored.max(initial=0) >= max(book.size, 1):
+        raise CheckpointError(f"{name}.codebook is missing, or has no value for some codes")
+    codes: np.ndarray = stored + np.uint8(1)
+    if shape is not None:
+        keep = _bits(name, found.get(f"{name}.bits"), shape)
+        codes = _spread(name, codes, keep).numpy()
+    found[name] = from_numpy(book.numpy()[stored], "numpy")
+    found[sharing.codes_name(name)] = from_numpy(codes, "numpy")
 
 
 def _not_zero(values: np.ndarray) -> np.ndarray:
@@ -169,15 +222,20 @@ def _pays(values: np.ndarray, keep: np.ndarray) -> bool:
 def _unpack(tensors: Mapping[str, Tensor], notes: Notes) -> dict[str, Tensor]:
     """The reverse of `_pack`; a mask becomes the tensor `<name>_mask`."""
     found = dict(tensors)
+    for name, note in notes.items():  # of tensors: notes of layers have nothing to restore
+        if "huffman" in (words := _parse(note)):
+            found[name] = _lengthened(name, found, words)
     for name, note in notes.items():
         words = _parse(note)
-        if "int8" in words:
+        if "int8" in words or name.endswith(".bits"):
             continue
         if name not in found:
             raise CheckpointError(f"the header describes {name!r}, which is not in the file")
         if "int4" in words:
             found[name] = _nibbles(name, found[name].numpy(), words["int4"])
         shape = words.get("masked") or words.get("sparse")
+        if "shared" in words:
+            _restore_shared(name, found, shape)
         if shape is not None:
             keep = _bits(name, found.pop(f"{name}.bits", None), shape)
             found[name] = _spread(name, found[name].numpy(), keep)
@@ -240,7 +298,7 @@ def _note_of(layer: QuantLayer) -> str:
 
 def _rebuild(model: Module, tensors: Mapping[str, Tensor], notes: Notes) -> Module:
     """Give a float model the layers and masks of the file, then its values."""
-    prune.remove(model)
+    prune.remove(sharing.remove(model))
     modules = dict(model.named_modules())
     state = _unpack(tensors, notes)
     twins: dict[Module, Module] = {}
@@ -253,15 +311,25 @@ def _rebuild(model: Module, tensors: Mapping[str, Tensor], notes: Notes) -> Modu
                 text = words.get(buffer.removeprefix("input_"))
                 if text is not None:
                     state[_join(name, buffer)] = from_numpy(np.array(text).astype(dtype), "numpy")
-        elif "masked" in words:
-            path, _, parameter = name.rpartition(".")
-            mask = state[prune.mask_name(name)].numpy()
-            if getattr(getattr(modules.get(path), parameter, None), "shape", None) != mask.shape:
-                raise CheckpointError(f"{name} is {mask.shape}, of which the model has none")
-            prune.attach(modules[path], parameter, mask)
+        if "masked" in words:
+            module, parameter = _owner(modules, name, state[name].shape)
+            prune.attach(module, parameter, state[prune.mask_name(name)].numpy())
+        if "shared" in words:
+            module, parameter = _owner(modules, name, state[name].shape)
+            sharing.attach(module, parameter, state[sharing.codes_name(name)].numpy())
     result = replace(model, twins)
     result.load_state_dict(state)
     return result.eval() if twins else result
+
+
+def _owner(
+    modules: dict[str, Module], name: str, shape: tuple[int, ...]
+) -> tuple[Module, str]:  # fmt: skip
+    """The module and the parameter of that name and shape."""
+    path, _, parameter = name.rpartition(".")
+    if getattr(getattr(modules.get(path), parameter, None), "shape", None) != shape:
+        raise CheckpointError(f"{name} is {shape}, of which the model has none")
+    return modules[path], parameter
 
 
 def _layer(modules: dict[str, Module], name: str) -> Any:

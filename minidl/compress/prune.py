@@ -8,7 +8,7 @@ a constraint that optimizers apply after each step, whatever their momentum or w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -174,6 +174,11 @@ def _distinct(
             parameter = getattr(every[path], name, None)
             if not isinstance(parameter, Parameter):
                 raise ArgumentError(f"prune: module {path!r} has no parameter {name!r}")
+            if hasattr(parameter.constraint, "codes"):
+                raise ArgumentError(
+                    f"prune: the weights of {path!r} share values already. Prune first, then share:"
+                    " zeros stay zeros."
+                )
             if id(parameter) not in seen:
                 seen.add(id(parameter))
                 yield Target(path, every[path], name)
@@ -183,7 +188,7 @@ def masked(model: Module) -> Iterator[Target]:
     """Every parameter of the model that has a mask, where that mask is."""
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
-            held = parameter.constraint
+            held = getattr(parameter.constraint, "masked", parameter.constraint)
             if isinstance(held, KeepZero) and held.module is module:
                 yield Target(path, module, name)
 
@@ -197,7 +202,11 @@ def remove(model: Module) -> Module:
     (0.8, ['bias', 'weight'])
     """
     for target in list(masked(model)):
-        target.parameter.constraint = None
+        held: Any = target.parameter.constraint
+        if isinstance(held, KeepZero):
+            target.parameter.constraint = None
+        else:  # the weights share values, and zero is one of them
+            held.masked = None
         delattr(target.module, mask_name(target.name))
     return model
 
