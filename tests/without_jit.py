@@ -24,9 +24,14 @@ from backends.numba_backend import (
 
 def install() -> None:
     """Let the backend start, and its kernels run one after the other on the calling thread."""
+    vector = microkernel.isa().vector
     for name, stand_in in (
         ("copy_lines", _copy_lines), ("copy_every_second", _copy_every_second),
-        ("fill_run", _fill_run), ("weighted", _weighted), ("dots", _dots),
+        ("fill_run", _fill_run), ("transpose_block", _transpose_block),
+        ("wide", _windows(2 * vector)), ("single", _windows(vector)),
+        ("half", _windows(vector // 2)), ("across", _across(2, vector)),
+        ("across_half", _across(2, vector // 2)),
+        ("across_alone", _across(conv_micro.ALONE, vector)),
     ):  # fmt: skip
         for module in (conv, frames):
             if hasattr(module, name):
@@ -59,27 +64,34 @@ def _fill_run(target: np.ndarray, at: int, count: int, value: float) -> None:
     target[at : at + count] = value
 
 
-def _weighted(
-    rows: int, y: np.ndarray, y_at: int, y_row: int, weight: np.ndarray, w_at: int, w_row: int,
-    x: np.ndarray, x_at: int, taps: np.ndarray, first: int, depth: int, bias: np.ndarray, b_at: int,
-) -> None:  # fmt: skip
-    weights, planes = taps[first : first + depth].T
-    row = np.arange(rows)[:, None]
-    columns = np.arange(microkernel.PANEL // y.itemsize)
-    left = weight[w_at + row * w_row + weights]
-    right = x[x_at + planes[:, None] + columns]
-    y[y_at + row * y_row + columns] = left @ right + bias[b_at : b_at + rows, None]
+def _windows(width_bytes: int) -> Any:
+    def windows(
+        rows: int, c: np.ndarray, c_at: int, start: np.ndarray, s_at: int, s_row: int,
+        x: np.ndarray, x_at: int, row: np.ndarray, r_at: int, col: np.ndarray, k_at: int,
+        b: np.ndarray, b_at: int, depth: int,
+    ) -> None:  # fmt: skip
+        width = width_bytes // c.itemsize
+        lines, lanes = np.arange(rows)[:, None], np.arange(width)
+        seen = x[x_at + row[r_at : r_at + rows, None] + col[k_at : k_at + depth]]
+        total = seen @ b[b_at + np.arange(depth)[:, None] * width + lanes]
+        c[c_at + lines * width + lanes] = total + start[s_at + lines * s_row + lanes]
+
+    return windows
 
 
-def _dots(
-    rows: int, y: np.ndarray, y_at: int, y_row: int, g: np.ndarray, g_at: int, g_row: int,
-    x: np.ndarray, x_at: int, taps: np.ndarray, first: int, pixels: int,
-) -> None:  # fmt: skip
-    row, columns = np.arange(rows)[:, None], np.arange(pixels)
-    planes = taps[first : first + conv_micro.TAPS, 1]
-    left = g[g_at + row * g_row + columns]
-    right = x[x_at + planes[:, None] + columns]
-    y[y_at + row * y_row + np.arange(conv_micro.TAPS)] += left @ right.T
+def _across(vectors: int, vector_bytes: int) -> Any:
+    def across(
+        rows: int, y: np.ndarray, y_at: int, y_row: int, x: np.ndarray, x_at: int,
+        spots: np.ndarray, s_at: int, col: np.ndarray, k_at: int, b: np.ndarray, b_at: int,
+        w_at: int, width: int, depth: int,
+    ) -> None:  # fmt: skip
+        m, lanes = np.arange(rows), np.arange(vector_bytes // y.itemsize)
+        weights = b[w_at + np.arange(depth) * width + m[:, None]]
+        for begin, to in spots[s_at : s_at + vectors]:
+            seen = x[x_at + begin + col[k_at : k_at + depth, None] + lanes]
+            y[y_at + m[:, None] * y_row + to + lanes] = weights @ seen + b[b_at + m, None]
+
+    return across
 
 
 def _micro(

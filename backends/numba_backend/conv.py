@@ -1,10 +1,8 @@
-"""Convolution and its two gradients, straight from planes of lines to register tiles.
+"""Convolution and its two gradients, straight from images to register tiles.
 
-The gradient with respect to the input is a convolution too: with stride 1, of the output's gradient
-with the kernel turned by half a turn. With a larger stride the rows and columns of the input fall
-into phases, stride[0] * stride[1] of them; each phase is a convolution with those taps that reach
-it. `_forward` and `_backward` write both down as one kind of plan, which one kernel carries out.
-Source: Dumoulin & Visin (2016), arXiv:1603.07285, section 4.
+Tiles have pixels as rows and channels as columns (`conv_micro`): the weights are brought into that
+order first, and what comes out is turned into lines of pixels, square by square, while it is in the
+first cache.
 
 Work is split by what it writes (samples, groups, bands of lines). Only the weight gradient sums
 over samples: it does so in a number of parts that depends on the shapes alone, added in order, so
@@ -14,115 +12,197 @@ that no result depends on the number of threads.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
-from ..interface import Array, Pair, Shape
+from ..interface import Array, DType, Pair, Shape
 from ..numpy_backend import NumpyBackend
 from ..numpy_backend.windows import framed, out_size
-from .conv_micro import DOT_ROWS, TAPS, dots, weighted
+from .conv_micro import (
+    ALONE,
+    NARROW_ROWS,
+    across,
+    across_alone,
+    across_half,
+    half,
+    single,
+    wide,
+)
+from .conv_plan import Geometry, Plan, backward, forward, scratch_size
 from .frames import Frame, fill_frame
 from .jit import get_num_threads, helper, kernel
 from .layout import flat, plain, suits
 from .lines import copy_lines, fill_run
 from .memory import empty
-from .microkernel import PANEL, ROWS
+from .microkernel import PANEL, ROWS, VECTORS, transpose_block
 from .outline import tasks
 
 PARALLEL_FROM = 1 << 18  # multiply-adds; below, a launch costs more than it saves
-CACHE = 400_000  # bytes of a frame: less than half of a second cache
-PARTS = 16  # into how many tasks work is split, if its shape allows
-FEW = 512  # pixels that a sum in a weight gradient goes over before it is added up
-PARTIAL_SUMS = 1 << 20  # elements that the parts of a weight gradient may take together
-
-
-class Plan(NamedTuple):
-    """What a convolution reads and writes; the same for all groups and samples.
-
-    taps: (K, 2) int32, where a tap's weight lies, and its plane, line included; a line per tap.
-    phases: (P, 6), each of them a convolution: first tap, taps, and what it writes: first row,
-    first column, rows, columns. Rows written are row_step apart, columns column_step.
-    """
-
-    band: int  # output lines of a task
-    bands: int
-    taps: Array
-    phases: Array
-    row_step: int
-    column_step: int
-    weight_row: int  # elements between the weights of two output channels
-    groups: int
-
-
-@tasks(calls=[weighted])
-def convolve(x: Array, weight: Array, bias: Array, y: Array, frame: Frame, plan: Plan,
-             scratch: Array, part: int) -> None:  # fmt: skip
-    """y = bias + the weighted planes of x, for each sample, group, band of lines and phase.
-
-    This is one part of these tasks. Its planes stay in the cache of one core.
-    """
-    parts, planes = scratch.shape[0], scratch[part]
-    groups, bands = plan.groups, plan.bands
-    channels, outs = x.shape[1] // groups, y.shape[1] // groups
-    tasks = (x.shape[0] + frame.samples - 1) // frame.samples * groups * bands
-    for task in range(part * tasks // parts, (part + 1) * tasks // parts):
-        n = task // (groups * bands) * frame.samples
-        g, line = task // bands % groups, task % bands * plan.band
-        fill_frame(x, n, g * channels, channels, line, frame, 0, planes)
-        for phase in range(plan.phases.shape[0]):
-            run_phase(frame, plan, phase, planes, weight, g * (weight.size // groups), bias,
-                      g * outs, outs, y, n, line)  # fmt: skip
+CHUNK = 128  # pixels whose sums are kept until they are written: in the first cache, 16 KB
+WEIGHT_PARTS = 8  # into how many tasks a weight gradient is split, if its shape allows
+PARTIAL_SUMS = 1 << 18  # elements that the parts of a weight gradient may take together: 1 MB
 
 
 @helper
-def run_phase(frame: Frame, plan: Plan, phase: int, planes: Array, weight: Array, w_at: int,
-              bias: Array, channel: int, channels: int, y: Array, n: int,
-              line: int) -> None:  # fmt: skip
-    """The lines of one phase, from `line` on, in `channels` channels of y from `channel` on."""
+def tile_rows(
+    c: Array, c_at: int, start: Array, s_at: int, s_row: int, x: Array, x_at: int, row: Array,
+    r_at: int, rows: int, col: Array, k_at: int, b: Array, b_at: int, depth: int, width: int,
+) -> None:  # fmt: skip
+    """`conv_micro` for any number of rows, in register tiles as equal as possible."""
+    panel = PANEL // c.itemsize
+    most = ROWS if width == panel else NARROW_ROWS
+    tiles = (rows + most - 1) // most
+    done = 0
+    for t in range(tiles):
+        count = (rows - done) // (tiles - t)
+        to, begin = c_at + done * width, s_at + done * s_row
+        if width == panel:
+            wide(count, c, to, start, begin, s_row, x, x_at, row, r_at + done, col, k_at, b, b_at,
+                 depth)  # fmt: skip
+        elif width * VECTORS == panel:
+            single(count, c, to, start, begin, s_row, x, x_at, row, r_at + done, col, k_at, b, b_at,
+                   depth)  # fmt: skip
+        else:
+            half(count, c, to, start, begin, s_row, x, x_at, row, r_at + done, col, k_at, b, b_at,
+                 depth)  # fmt: skip
+        done += count
+
+
+@kernel()
+def pack_weights(weight: Array, bias: Array, plan: Plan, packed: Array) -> None:
+    """packed (G * panels, 1 + K, width): the bias of some channels, then their weights, by taps.
+
+    Channels that are missing in the last panel of a group have zeros.
+    """
+    group, channels = weight.size // plan.groups, bias.size // plan.groups
+    for panel in prange(packed.shape[0]):
+        g, first = panel // plan.panels, panel % plan.panels * plan.width
+        count = min(plan.width, channels - first)
+        start = g * group + first * plan.weight_row
+        for lane in range(plan.width):
+            packed[panel, 0, lane] = bias[g * channels + first + lane] if lane < count else 0
+        for k in range(plan.source.size):
+            line, at = packed[panel, k + 1], start + plan.source[k]
+            for lane in range(count):
+                line[lane] = weight[at + lane * plan.weight_row]
+            for lane in range(count, plan.width):
+                line[lane] = 0
+
+
+@tasks(calls=[wide, single, half, across, across_half, across_alone, transpose_block])
+def convolve(x: Array, packed: Array, y: Array, frame: Frame, plan: Plan, scratch: Array,
+             part: int) -> None:  # fmt: skip
+    """y = bias + the windows of x times weights, for each sample, group, band of lines and phase.
+
+    This is one part of these tasks. Their frames stay in the cache of one core.
+    """
+    parts, space = scratch.shape[0], scratch[part]
+    groups, bands = plan.groups, plan.bands
+    channels, tasks = x.shape[1] // groups, x.shape[0] * groups * bands
+    first = part * tasks // parts
+    for task in range(first, (part + 1) * tasks // parts):
+        n, g, line = task // (groups * bands), task // bands % groups, task % bands * plan.band
+        planes, at = x.reshape(-1), (n * x.shape[1] + g * channels) * x.shape[2] * x.shape[3]
+        if frame.copied:
+            fill_frame(x, n, g * channels, channels, line, frame, task == first or bands > 1, space)
+            planes, at = space, 0
+        else:
+            at += line * x.shape[3]
+        for phase in range(plan.phases.shape[0]):
+            for panel in range(plan.panels):
+                run_phase(planes, at, packed, frame, plan, phase, panel, space, y, n, g, line)
+
+
+@helper
+def run_phase(planes: Array, at: int, packed: Array, frame: Frame, plan: Plan, phase: int,
+              panel: int, space: Array, y: Array, n: int, g: int, line: int) -> None:  # fmt: skip
+    """The lines of one phase, from `line` on, of the channels of one panel of a group."""
     first, depth, row, column, rows, columns = plan.phases[phase]
-    samples, length = frame.samples, frame.length
     lines = min(plan.band, rows - line)
     if lines <= 0 or depth == 0:
         return
-    pixels = lines * samples * length
-    panel = PANEL // y.itemsize
-    out, image = y.reshape(-1), y.shape[2] * y.shape[3]
-    # Whole lines of one sample lie side by side in y, too; others are computed apart and copied.
-    direct = samples == 1 and plan.row_step == 1 and plan.column_step == 1 and pixels >= panel
-    space = (pixels + panel - 1) // panel * panel
-    apart = planes[planes.size - ROWS * space :]
-    tiles = (channels + ROWS - 1) // ROWS
+    width, length = plan.width, plan.length
+    outs = y.shape[1] // plan.groups
+    channel = g * outs + panel * width
+    count = min(width, outs - panel * width)
+    weights = (g * plan.panels + panel) * packed.shape[1] * width
+    flat_weights = packed.reshape(-1)
+    vectors = plan.spots.shape[0] // plan.band * lines
+    if vectors >= 2:
+        start = (n * y.shape[1] + channel) * y.shape[2] + line
+        make_lines(y, start * y.shape[3], planes, at, plan, first, flat_weights, weights, depth,
+                   count, vectors)  # fmt: skip
+        return
+    lanes = PANEL // VECTORS // y.itemsize
+    step = max(CHUNK // length, 1)
+    chunks = (lines + step - 1) // step
+    tiles = space.size - (step * length + 2 * lanes) * width - lanes
+    turned = tiles - (step * length + 2 * lanes) * lanes
     done = 0
-    for t in range(tiles):
-        count = (channels - done) // (tiles - t)
-        into, to, step = apart, 0, space
-        if direct:
-            into, to, step = out, (n * y.shape[1] + channel + done) * image + line * length, image
-        for p in range(0, pixels, panel):
-            at = min(p, pixels - panel) if direct else p  # the last tile may overlap another
-            weighted(count, into, to + at, step,
-                     weight, w_at + done * plan.weight_row, plan.weight_row,
-                     planes, at, plan.taps, first, depth, bias, channel + done)  # fmt: skip
-        if not direct:
-            for m in range(count):
-                for s in range(min(samples, y.shape[0] - n)):
-                    start = (n + s) * y.shape[1] + channel + done + m
-                    start = (start * y.shape[2] + row + line * plan.row_step) * y.shape[3]
-                    put_lines(
-                        apart,
-                        m * space + s * length,
-                        samples * length,
-                        out,
-                        start + column,
-                        plan.row_step * y.shape[3],
-                        plan.column_step,
-                        lines,
-                        columns,
-                    )
-        done += count
+    for chunk in range(chunks):
+        some = (lines - done) // (chunks - chunk)
+        tile_rows(space, tiles, flat_weights, weights, 0, planes, at, plan.row, done * length,
+                  some * length, plan.col, first, flat_weights, weights + (1 + first) * width,
+                  depth, width)  # fmt: skip
+        start = (n * y.shape[1] + channel) * y.shape[2] + row + (line + done) * plan.row_step
+        put_tiles(space, tiles, turned, width, count, some, length, columns, plan, y,
+                  start * y.shape[3] + column)  # fmt: skip
+        done += some
+
+
+@helper
+def make_lines(y: Array, y_at: int, planes: Array, at: int, plan: Plan, first: int, weights: Array,
+               w_at: int, depth: int, channels: int, vectors: int) -> None:  # fmt: skip
+    """Some channels of some lines, in tiles with vectors along the pixels."""
+    out, image = y.reshape(-1), y.shape[2] * y.shape[3]
+    lanes, width = PANEL // VECTORS // y.itemsize, plan.width
+    taps = w_at + (1 + first) * width
+    alone = channels == 1 and vectors >= ALONE and plan.lanes == lanes
+    some = ALONE if alone else 2
+    tiles = (channels + ROWS - 1) // ROWS
+    for v in range(0, vectors, some):
+        spot, done = min(v, vectors - some), 0
+        for t in range(tiles):
+            count = (channels - done) // (tiles - t)
+            to = y_at + done * image
+            if alone:
+                across_alone(count, out, to, image, planes, at, plan.spots, spot, plan.col, first,
+                             weights, w_at, taps, width, depth)  # fmt: skip
+            elif plan.lanes == lanes:
+                across(count, out, to, image, planes, at, plan.spots, spot, plan.col, first,
+                       weights, w_at + done, taps + done, width, depth)  # fmt: skip
+            else:
+                across_half(count, out, to, image, planes, at, plan.spots, spot, plan.col, first,
+                            weights, w_at + done, taps + done, width, depth)  # fmt: skip
+            done += count
+
+
+@helper
+def put_tiles(space: Array, tiles: int, turned: int, width: int, channels: int, lines: int,
+              length: int, columns: int, plan: Plan, y: Array, start: int) -> None:  # fmt: skip
+    """Pixels of some channels, a line of `width` numbers for each, as lines of pixels into y."""
+    lanes = PANEL // VECTORS // y.itemsize
+    out, image = y.reshape(-1), y.shape[2] * y.shape[3]
+    pixels = lines * length
+    whole = plan.row_step == 1 and plan.column_step == 1
+    for c in range(0, channels, lanes):
+        count = min(lanes, channels - c)
+        if whole and pixels >= lanes and count == lanes:
+            for p in range(0, pixels, lanes):
+                to = min(p, pixels - lanes)  # the last square may overlap another
+                transpose_block(space, tiles + to * width + c, width, out,
+                                start + c * image + to, image)  # fmt: skip
+            continue
+        room = (pixels + lanes - 1) // lanes * lanes
+        for p in range(0, pixels, lanes):
+            transpose_block(space, tiles + p * width + c, width, space, turned + p, room)
+        if whole:
+            copy_lines(out, start + c * image, image, space, turned, room, count, pixels)
+            continue
+        for m in range(count):
+            put_lines(space, turned + m * room, length, out, start + (c + m) * image,
+                      plan.row_step * y.shape[3], plan.column_step, lines, columns)  # fmt: skip
 
 
 @helper
@@ -133,243 +213,118 @@ def put_lines(source: Array, start: int, step: int, y: Array, at: int, y_step: i
         copy_lines(y, at, y_step, source, start, step, lines, count)
         return
     for i in range(lines):
-        line, out = source[start + i * step :], y[at + i * y_step :]
         for w in range(count):
-            out[w * spacing] = line[w]
+            y[at + i * y_step + w * spacing] = source[start + i * step + w]
 
 
-@tasks(calls=[dots])
+@tasks(calls=[wide, single, half, transpose_block])
 def correlate(grad: Array, x: Array, partial: Array, blocks: int, frame: Frame, plan: Plan,
               scratch: Array, part: int) -> None:  # fmt: skip
-    """partial[p] = sum over part p of the samples of grad times planes of x, by channel blocks."""
-    parts, planes = scratch.shape[0], scratch[part]
-    sums, outs, channels = partial.shape[0], partial.shape[1] // plan.groups, partial.shape[2]
-    taps, samples = partial.shape[3] * partial.shape[4], frame.samples
-    chunks = (x.shape[0] + samples - 1) // samples
-    tasks = sums * plan.groups * blocks
+    """partial[p] = sum over part p of the samples of windows of x times grad, by channel blocks.
+
+    partial is (P, G * panels, taps of all channels, width); its rows are taps, its columns outputs.
+    """
+    parts, space = scratch.shape[0], scratch[part]
+    sums, depth, width = partial.shape[1], partial.shape[2], plan.width
+    channels, outs = x.shape[1] // plan.groups, grad.shape[1] // plan.groups
+    taps = depth // channels
+    tasks = partial.shape[0] * plan.groups * blocks
+    lanes = PANEL // VECTORS // x.itemsize
+    edge = space.size - lanes * lanes
+    start = edge - PANEL // x.itemsize
+    turned = start - (plan.band * plan.length + 2 * lanes) * width
+    fill_run(space, start, space.size - start, 0)
+    total = partial.reshape(-1)
     for task in range(part * tasks // parts, (part + 1) * tasks // parts):
         p, g, block = task // (plan.groups * blocks), task // blocks % plan.groups, task % blocks
         first, last = block * channels // blocks, (block + 1) * channels // blocks
-        partial[p, g * outs : (g + 1) * outs, first:last] = 0
-        at = ((p * partial.shape[1] + g * outs) * channels + first) * taps
-        for n in range(p * chunks // sums * samples, (p + 1) * chunks // sums * samples, samples):
+        begin = p * x.shape[0] // partial.shape[0]
+        for n in range(begin, (p + 1) * x.shape[0] // partial.shape[0]):
             for band in range(plan.bands):
-                fill_frame(x, n, g * channels + first, last - first, band * plan.band, frame, 0,
-                           planes)  # fmt: skip
-                add_dots(grad, n, g * outs, outs, band * plan.band, frame, plan, planes, partial,
-                         at, channels * taps, (last - first) * taps)  # fmt: skip
+                line = band * plan.band
+                planes, at = x.reshape(-1), (n * x.shape[1] + g * channels + first)
+                at = (at * x.shape[2] + line) * x.shape[3]
+                if frame.copied:
+                    fill_frame(x, n, g * channels + first, last - first, line, frame,
+                               n == begin or plan.bands > 1, space)  # fmt: skip
+                    planes, at = space, 0
+                pixels = min(plan.band, grad.shape[2] - line) * plan.length
+                for panel in range(plan.panels):
+                    channel = n * grad.shape[1] + g * outs + panel * width
+                    turn(grad, channel, min(width, outs - panel * width), line, pixels, space,
+                         turned, width, edge)  # fmt: skip
+                    to = ((p * sums + g * plan.panels + panel) * depth + first * taps) * width
+                    if n == begin and band == 0:
+                        tile_rows(total, to, space, start, 0, planes, at, plan.col, 0,
+                                  (last - first) * taps, plan.row, 0, space, turned, pixels,
+                                  width)  # fmt: skip
+                    else:
+                        tile_rows(total, to, total, to, width, planes, at, plan.col, 0,
+                                  (last - first) * taps, plan.row, 0, space, turned, pixels,
+                                  width)  # fmt: skip
 
 
 @helper
-def add_dots(grad: Array, n: int, channel: int, outs: int, line: int, frame: Frame, plan: Plan,
-             planes: Array, partial: Array, at: int, row: int, depth: int) -> None:  # fmt: skip
-    """partial[o, tap] += the products of some lines of grad, from `channel` on, with planes."""
-    pixels = min(plan.band, grad.shape[2] - line) * frame.samples * frame.length
-    image = grad.shape[2] * grad.shape[3]
-    grads, start, step = grad.reshape(-1), (n * grad.shape[1] + channel) * image, image
-    start += line * frame.length
-    if frame.samples > 1:
-        count = min(frame.samples, grad.shape[0] - n)
-        gathered = planes.size - outs * pixels
-        gather(grads, start, image, grad.shape[1] * image, outs, count, frame, pixels, planes,
-               gathered)  # fmt: skip
-        grads, start, step = planes, gathered, pixels
-    total = partial.reshape(-1)
-    edge = np.zeros(DOT_ROWS * TAPS, grad.dtype)
-    tiles = (outs + DOT_ROWS - 1) // DOT_ROWS
-    for tap in range(0, depth, TAPS):
-        done = 0
-        for t in range(tiles):
-            count = (outs - done) // (tiles - t)
-            to = at + done * row + tap
-            if tap + TAPS <= depth:
-                dots(count, total, to, row, grads, start + done * step, step, planes, 0, plan.taps,
-                     tap, pixels)  # fmt: skip
+def turn(grad: Array, channel: int, channels: int, line: int, pixels: int, space: Array, to: int,
+         width: int, edge: int) -> None:  # fmt: skip
+    """Some pixels of some channels (of all samples) as a line of `width` numbers for each pixel.
+
+    Numbers of channels that are missing are undefined, as are some behind the last pixel.
+    """
+    lanes = PANEL // VECTORS // grad.itemsize
+    grads, image = grad.reshape(-1), grad.shape[2] * grad.shape[3]
+    start = channel * image + line * grad.shape[3]
+    for c in range(0, channels, lanes):
+        count = min(lanes, channels - c)
+        for p in range(0, pixels, lanes):
+            if count == lanes and pixels >= lanes:
+                at = min(p, pixels - lanes)
+                transpose_block(grads, start + c * image + at, image, space, to + at * width + c,
+                                width)  # fmt: skip
             else:
-                edge[:] = 0
-                dots(count, edge, 0, TAPS, grads, start + done * step, step, planes, 0, plan.taps,
-                     tap, pixels)  # fmt: skip
-                for m in range(count):
-                    for i in range(depth - tap):
-                        total[to + m * row + i] += edge[m * TAPS + i]
-            done += count
-
-
-@helper
-def gather(grads: Array, start: int, image: int, sample: int, outs: int, count: int, frame: Frame,
-           pixels: int, rows: Array, at: int) -> None:  # fmt: skip
-    """The lines of several samples side by side, as in frames; 0 for samples that are not there."""
-    length, line = frame.length, frame.samples * frame.length
-    if count < frame.samples:
-        fill_run(rows, at, outs * pixels, 0)
-    for o in range(outs):
-        for s in range(count):
-            copy_lines(
-                rows,
-                at + o * pixels + s * length,
-                line,
-                grads,
-                start + o * image + s * sample,
-                length,
-                pixels // line,
-                length,
-            )
+                copy_lines(space, edge, lanes, grads, start + c * image + p, image, count,
+                           min(lanes, pixels - p))  # fmt: skip
+                transpose_block(space, edge, lanes, space, to + p * width + c, width)
 
 
 @kernel()
 def add_up(partial: Array, total: Array) -> None:
-    """total = the sum of partial's rows, in order."""
-    for i in prange(total.size):
-        value = partial[0, i]
-        for part in range(1, partial.shape[0]):
-            value += partial[part, i]
-        total[i] = value
+    """total (G, O, K) = the sums of partial (P, G, panels, K, width) over P, in order."""
+    parts, groups, panels, depth, width = partial.shape
+    outs = total.shape[1]
+    for task in prange(groups * panels):
+        g, panel = task // panels, task % panels
+        count = min(width, outs - panel * width)
+        for k in range(depth):
+            for lane in range(count):
+                value = partial[0, g, panel, k, lane]
+                for part in range(1, parts):
+                    value += partial[part, g, panel, k, lane]
+                total[g, panel * width + lane, k] = value
 
 
-class Geometry(NamedTuple):
-    """Shapes of x and weight (O, C / G, kh, kw), and how the kernel moves."""
-
-    x: Shape
-    weight: Shape
-    stride: Pair
-    padding: Pair
-    dilation: Pair
-    groups: int
-    itemsize: int
+def _weight_parts(how: Geometry) -> Pair:
+    """Parts of the samples and blocks of the channels that make the tasks of a weight gradient."""
+    parts = 1
+    while 2 * parts <= min(how.x[0], WEIGHT_PARTS, PARTIAL_SUMS // math.prod(how.weight)):
+        parts *= 2
+    return parts, min(how.weight[1], -(-WEIGHT_PARTS // (parts * how.groups)))
 
 
-@lru_cache(maxsize=512)
-def _forward(how: Geometry, channels: int = 0, samples: int = 0) -> tuple[Frame, Plan]:
-    """y[i] = sum over taps u of weight[u] x[i * stride + u * dilation - padding], along rows.
-
-    With u * dilation = shift * stride + phase, output line i meets line i + shift of that phase.
-    """
-    kh, kw = how.weight[2:]
-    channels = channels or how.weight[1]
-    height, width = how.x[2:]
-    size = out_size(framed((height, width), how.padding), (kh, kw), how.stride, how.dilation)
-    shifts, starts = zip(
-        *(divmod(u * how.dilation[0], how.stride[0]) for u in range(kh)), strict=True
-    )
-    rows = sorted(set(starts))
-    columns = [u * how.dilation[1] - how.padding[1] for u in range(kw)]
-    frame, band, bands = _frame(
-        [p - how.padding[0] for p in rows], how.stride[0], columns, how.stride[1],
-        max(shifts), size, channels, samples, how,
-    )  # fmt: skip
-    c, i, j = np.ogrid[:channels, :kh, :kw]
-    planes = (c * kw + j) * len(rows) + np.array([rows.index(p) for p in starts])[i]
-    at = _place(frame, planes, np.array(shifts)[i])
-    taps = _table(np.arange(at.size), at.ravel())
-    phases = np.array([[0, at.size, 0, 0, *size]])
-    return frame, Plan(band, bands, taps, phases, 1, 1, at.size, how.groups)
+def _scratch(size: int, work: int, dtype: DType) -> Array:
+    """Room for each thread."""
+    return empty((get_num_threads() if work >= PARALLEL_FROM else 1, size), dtype)
 
 
-@lru_cache(maxsize=512)
-def _weights(how: Geometry, pixels: int) -> tuple[int, int, Frame, Plan]:
-    """Parts of the samples and blocks of the channels for a weight gradient, and their frame.
-
-    A sum over FEW pixels costs no less to finish than to make: small images are taken together.
-    """
-    batch, weight, channels = how.x[0], math.prod(how.weight), how.weight[1]
-    parts = max(1, min(batch, batch * pixels // FEW, PARTS, PARTIAL_SUMS // weight))
-    blocks = min(channels, -(-PARTS // (parts * how.groups)))
-    samples = max(1, min(-(-batch // parts), FEW // pixels))
-    frame, plan = _forward(how, -(-channels // blocks), samples)
-    return min(parts, -(-batch // frame.samples)), blocks, frame, plan
-
-
-@lru_cache(maxsize=512)
-def _backward(how: Geometry) -> tuple[Frame, Plan]:
-    """x_grad[h] = sum of weight[u] grad[i] over taps u and lines i that meet in h.
-
-    h + padding = i * stride + u * dilation. Rows h of one phase h = start + stride * line meet the
-    taps with u * dilation in the same phase modulo stride, in grad's line `line + shift`.
-    """
-    outs, (channels, kh, kw) = how.weight[0] // how.groups, how.weight[1:]
-    rows, columns = (
-        [_phase(p, *axis) for p in range(axis[1])]
-        for axis in zip(how.x[2:], how.stride, how.padding, how.dilation, (kh, kw), strict=True)
-    )
-    top = min(shift for _, _, taps in rows for _, shift in taps)
-    reach = max(shift for _, _, taps in rows for _, shift in taps) - top
-    starts = sorted({shift for _, _, taps in columns for _, shift in taps})
-    size = max(count for _, count, _ in rows), max(count for _, count, _ in columns)
-    frame, band, bands = _frame([top], 1, starts, 1, reach, size, outs, 0, how)
-    o = np.arange(outs)[:, None]
-    table, phases, done = [], [], 0
-    for row, height, down in rows:
-        for column, width, across in columns:
-            pairs = [(i, r, j, s) for i, r in down for j, s in across]
-            i, r, j, s = np.array(pairs, int).reshape(-1, 4).T
-            planes = o * len(starts) + np.searchsorted(starts, s)
-            at = _place(frame, planes, r - top)
-            weights = (o * channels * kh + i) * kw + j
-            table.append(_table(weights.ravel(), at.ravel()))
-            phases.append([done, at.size, row, column, height, width])
-            done += len(table[-1])
-    return frame, Plan(band, bands, np.concatenate(table), np.array(phases), *how.stride, kh * kw,
-                       how.groups)  # fmt: skip
-
-
-def _phase(
-    phase: int, size: int, stride: int, padding: int, dilation: int, taps: int
-) -> tuple[int, int, list[Pair]]:
-    """Along one axis: the first place of a phase, how many there are, and (tap, shift) pairs.
-
-    >>> _phase(0, 8, 1, 1, 1, 3)  # stride 1: one phase, all taps, the last of them shifted least
-    (0, 8, [(0, 1), (1, 0), (2, -1)])
-    >>> _phase(0, 8, 2, 1, 1, 3), _phase(1, 8, 2, 1, 1, 3)
-    ((1, 4, [(0, 1), (2, 0)]), (0, 4, [(1, 0)]))
-    """
-    above = -((phase - padding) // stride)  # the first i with i * stride + phase >= padding
-    first = above * stride + phase - padding
-    reaching = [divmod(u * dilation, stride) for u in range(taps)]
-    pairs = [(u, above - turns) for u, (turns, rest) in enumerate(reaching) if rest == phase]
-    return first, max(0, -((first - size) // stride)), pairs
-
-
-def _frame(
-    rows: list[int], row_step: int, columns: list[int], column_step: int, reach: int, size: Pair,
-    channels: int, samples: int, how: Geometry,
-) -> tuple[Frame, int, int]:  # fmt: skip
-    """A frame for results of `size`, how many lines of them a task makes, and how many tasks."""
-    (lines, length), batch = size, how.x[0]
-    panel = PANEL // how.itemsize
-    if not samples:  # one, unless more than that many of the pixels in a tile would be wasted
-        wasted = -(-lines * length // panel) * panel > 1.15 * lines * length
-        samples = max(1, min(8, batch // 8)) if wasted else 1
-    line = channels * len(rows) * len(columns) * samples * length * how.itemsize
-    band = max(CACHE // line - reach, 2 * panel // (samples * length), 1)
-    tasks = -(-batch // samples) * how.groups
-    wanted = min(-(-PARTS // tasks), lines * samples * length // (4 * panel), lines)
-    bands = max(-(-lines // band), wanted, 1)
-    band = -(-lines // bands)
-    frame = Frame(np.array(rows), row_step, np.array(columns), column_step,
-                  band + reach, length, samples)  # fmt: skip
-    return frame, band, -(-lines // band)
-
-
-def _place(frame: Frame, planes: Array, shifts: Array) -> Array:
-    """Where in a frame the given line of the given planes begins."""
-    line = frame.samples * frame.length
-    return planes * (frame.lines * line) + shifts * line
-
-
-def _table(weights: Array, planes: Array) -> Array:
-    """Both columns of a table, and lines of zeros behind them that fill up the last tile."""
-    table = np.zeros((weights.size + TAPS - 1, 2), np.int32)
-    table[: weights.size] = np.stack([weights, planes], 1)
-    return table
-
-
-def _scratch(frame: Frame, plan: Plan, channels: int, more: int, work: int, dtype: type) -> Array:
-    """Room for a frame of so many channels and `more` for each pixel of a band; for each thread."""
-    panel = PANEL // np.dtype(dtype).itemsize
-    size = len(frame.rows) * len(frame.columns) * frame.lines * frame.samples * frame.length
-    pixels = -(-plan.band * frame.samples * frame.length // panel) * panel
-    threads = get_num_threads() if work >= PARALLEL_FROM else 1
-    return empty((threads, channels * size + more * pixels + panel), dtype)
+def _run(x: Array, weight: Array, bias: Array, y: Array, frame: Frame, plan: Plan,
+         work: int) -> None:  # fmt: skip
+    dtype, panels = x.dtype, plan.groups * plan.panels
+    packed = empty((panels, 1 + plan.source.size, plan.width), dtype)
+    pack_weights.sized(packed.size, PARALLEL_FROM)(flat(plain(weight)), bias, plan, packed)
+    pixels = max(CHUNK, plan.length)
+    channels = x.shape[1] // plan.groups
+    scratch = _scratch(scratch_size(frame, plan, channels, pixels, dtype), work, dtype)
+    convolve.sized(work, PARALLEL_FROM)(len(scratch), plain(x), packed, y, frame, plan, scratch)
 
 
 class Conv(NumpyBackend):
@@ -383,15 +338,9 @@ class Conv(NumpyBackend):
         y = empty((x.shape[0], weight.shape[0], *size), x.dtype)
         if not suits(x, weight, bias, y):
             return super().conv2d(x, weight, bias, stride, padding, dilation, groups)
-        frame, plan = _forward(
-            Geometry(x.shape, weight.shape, stride, padding, dilation, groups, x.itemsize)
-        )
-        work = y.size * math.prod(weight.shape[1:])
+        how = Geometry(x.shape, weight.shape, stride, padding, dilation, groups, x.itemsize)
         bias = np.zeros(len(weight), x.dtype) if bias is None else plain(bias)
-        scratch = _scratch(frame, plan, weight.shape[1], ROWS, work, x.dtype)
-        convolve.sized(work, PARALLEL_FROM)(
-            scratch.shape[0], plain(x), flat(plain(weight)), bias, y, frame, plan, scratch
-        )
+        _run(x, weight, bias, y, *forward(how), y.size * math.prod(weight.shape[1:]))
         return y
 
     def conv2d_input_grad(
@@ -399,40 +348,35 @@ class Conv(NumpyBackend):
         stride: Pair, padding: Pair, dilation: Pair, groups: int,
     ) -> Array:  # fmt: skip
         x_grad = empty(shape, grad.dtype)
-        # A zero beside the gradient would meet weights that it does not meet there: 0 * inf is NaN.
         if not suits(grad, weight, x_grad) or not np.isfinite(weight).all():
             return super().conv2d_input_grad(grad, weight, shape, stride, padding, dilation, groups)
-        frame, plan = _backward(
-            Geometry(shape, weight.shape, stride, padding, dilation, groups, grad.itemsize)
-        )
+        how = Geometry(shape, weight.shape, stride, padding, dilation, groups, grad.itemsize)
+        frame, plan = backward(how)
         if not plan.phases[:, 1].all():  # a phase that no tap reaches
             x_grad.fill(0)
-        work = grad.size * math.prod(weight.shape[1:])
-        scratch = _scratch(frame, plan, grad.shape[1] // groups, ROWS, work, grad.dtype)
         no_bias = np.zeros(shape[1], grad.dtype)
-        convolve.sized(work, PARALLEL_FROM)(
-            len(scratch), plain(grad), flat(plain(weight)), no_bias, x_grad, frame, plan, scratch
-        )
+        _run(grad, weight, no_bias, x_grad, frame, plan, grad.size * math.prod(weight.shape[1:]))
         return x_grad
 
     def conv2d_weight_grad(
         self, grad: Array, x: Array, shape: Shape,
         stride: Pair, padding: Pair, dilation: Pair, groups: int,
     ) -> Array:  # fmt: skip
-        weight = math.prod(shape)
-        if not suits(grad, x) or not weight:
+        if not suits(grad, x) or not math.prod(shape):
             return super().conv2d_weight_grad(grad, x, shape, stride, padding, dilation, groups)
         how = Geometry(x.shape, shape, stride, padding, dilation, groups, grad.itemsize)
-        parts, blocks, frame, plan = _weights(how, math.prod(grad.shape[2:]))
-        partial = empty((parts, *shape), grad.dtype)
-        work = grad.size * math.prod(shape[1:])
-        gathered = shape[0] // groups if frame.samples > 1 else 0
-        scratch = _scratch(frame, plan, -(-shape[1] // blocks), gathered, work, grad.dtype)
+        parts, blocks = _weight_parts(how)
+        channels = -(-shape[1] // blocks)
+        frame, plan = forward(how, channels)
+        depth = math.prod(shape[1:])
+        partial = empty((parts, groups, plan.panels, depth, plan.width), grad.dtype)
+        work = grad.size * depth
+        size = scratch_size(frame, plan, channels, plan.band * plan.length, grad.dtype)
+        scratch = _scratch(size, work, grad.dtype)
         correlate.sized(work, PARALLEL_FROM)(
-            scratch.shape[0], plain(grad), plain(x), partial, blocks, frame, plan, scratch
-        )
-        if parts == 1:
-            return partial[0]
+            len(scratch), plain(grad), plain(x), partial.reshape(parts, -1, depth, plan.width),
+            blocks, frame, plan, scratch,
+        )  # fmt: skip
         total = empty(shape, grad.dtype)
-        add_up.sized(partial.size, 1 << 16)(partial.reshape(parts, -1), total.reshape(-1))
+        add_up.sized(partial.size, 1 << 16)(partial, total.reshape(groups, -1, depth))
         return total

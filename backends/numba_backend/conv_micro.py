@@ -1,52 +1,27 @@
-"""The innermost loops of convolution, in vector registers, as `microkernel` has those of products.
+"""The innermost loop of convolution, in vector registers, as `microkernel` has that of products.
 
-What a tap of the kernel meets lies in planes (`frames`): pixel after pixel, and where it begins is
-in a table. So both loops run along pixels, and neither knows how the kernel moves over the image.
+A convolution is a product of a matrix of windows and a matrix of weights, and the matrix of windows
+need not exist: its element (m, k), what window m shows of tap k, is the image's element
+
+    row[m] + col[k]
+
+where row says where a window begins in the image, and col where a tap lies in a window. So a tile
+needs two short tables. They are the only thing that knows of strides, dilation and the kernel's
+shape. With the roles of the tables exchanged, a row is a tap, k runs over the pixels, and the same
+loop makes the gradient of the weights. Source: Dukhan (2019), "The indirect convolution algorithm",
+arXiv:1907.02129, section 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numba.extending
 from numba import types
 
 from .ir_words import INT, Words, number
-from .microkernel import VECTORS, isa
+from .microkernel import isa
 from .outline import outlined
-
-intrinsic: Any = numba.extending.intrinsic
-
-
-@outlined("n", "real", "n", "n", "real", "n", "n", "real", "n", "taps", "n", "n", "real", "n")
-def weighted(
-    typing: Any, rows: Any, y: Any, y_at: Any, y_row: Any, weight: Any, w_at: Any, w_row: Any,
-    x: Any, x_at: Any, taps: Any, first: Any, depth: Any, bias: Any, b_at: Any,
-) -> Any:  # fmt: skip
-    """y[m, :] = bias[m] + sum over taps of weight[m, tap] * x[tap, :], one register tile.
-
-    Two vectors of pixels of 1 <= rows <= isa().rows channels. The table taps (K, 2) says where the
-    weight of a tap lies, and its pixels in x; `depth` of its lines are used, from `first` on.
-    """
-    n = types.intp
-    signature = types.void(n, y, n, n, weight, n, n, x, n, taps, n, n, bias, n)
-    return signature, partial(_switch, isa().rows, _weighted)
-
-
-def _switch(most: int, tile: Any, context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    """A switch over the number of rows: each has loops of its own."""
-    done = builder.function.append_basic_block()
-    switch = builder.switch(args[0], done)
-    for count in range(1, most + 1):
-        block = builder.function.append_basic_block()
-        switch.add_case(number(count), block)
-        builder.position_at_end(block)
-        tile(count, context, builder, signature.args[1:], args[1:])
-        builder.branch(done)
-    builder.position_at_end(done)
-    return context.get_dummy_value()
 
 
 class _Loop:
@@ -76,107 +51,143 @@ class _Loop:
         builder.position_at_end(after)
 
 
-def _weighted(rows: int, context: Any, builder: Any, kinds: Any, arguments: Any) -> None:
-    y, y_at, y_row, weight, w_at, w_row, x, x_at, taps, first, depth, bias, b_at = arguments
-    words = Words(context, builder, kinds[0].dtype, isa().vector)
-    columns = [number(v * words.lanes) for v in range(VECTORS)]
-    target, weights = words.data(kinds[0], y, y_at), words.data(kinds[3], weight, w_at)
-    pixels, biases = words.data(kinds[6], x, x_at), words.data(kinds[11], bias, b_at)
-    table = words.data(kinds[8], taps, builder.mul(first, number(2)))
-    far = [builder.mul(w_row, number(m)) for m in range(rows)]
+NARROW_ROWS = 8  # of one vector: enough sums to keep the multipliers busy, few enough addresses
 
-    def entry(k: Any, which: int) -> Any:
-        at = builder.add(builder.mul(k, number(2)), number(which))
-        return builder.sext(builder.load(builder.gep(table, [at])), INT)
 
-    loop = _Loop(builder, depth, [words.zero] * (rows * VECTORS))
-    of_tap = builder.gep(weights, [entry(loop.index, 0)])
-    met = builder.gep(pixels, [entry(loop.index, 1)])
-    pieces = [words.load(met, column) for column in columns]
-    sums = iter(loop.carried)
-    after = []
+def _make(name: str, most: int, vectors: int, size: int) -> Any:
+    """The piece for tiles of up to `most` rows of some vectors of `size` bytes."""
+
+    def windows(
+        typing: Any, rows: Any, c: Any, c_at: Any, start: Any, s_at: Any, s_row: Any, x: Any,
+        x_at: Any, row: Any, r_at: Any, col: Any, k_at: Any, b: Any, b_at: Any, depth: Any,
+    ) -> Any:  # fmt: skip
+        """c[m, :] = start[m, :] + sum over k of x[x_at + row[m] + col[k]] * b[k, :], a tile.
+
+        1 <= rows <= most, depth >= 1. Lines of b and c are as long as the tile is wide, those of
+        start s_row apart: 0 if all rows start alike. The tables row and col begin at r_at and k_at.
+        """
+        n = types.intp
+        signature = types.void(n, c, n, start, n, n, x, n, row, n, col, n, b, n, n)
+        return signature, partial(_switch, most, partial(_tile, vectors, size))
+
+    return outlined(
+        "n", "real", "n", "real", "n", "n", "real", "n", "taps", "n", "taps", "n", "real", "n", "n",
+        name=name,
+    )(windows)  # fmt: skip
+
+
+def _switch(
+    most: int, tile: Any, context: Any, builder: Any, signature: Any, arguments: Any
+) -> Any:
+    """A switch over the number of rows: each has a loop of its own."""
+    rows, *rest = arguments
+    done = builder.function.append_basic_block()
+    switch = builder.switch(rows, done)
+    for count in range(1, most + 1):
+        block = builder.function.append_basic_block()
+        switch.add_case(number(count), block)
+        builder.position_at_end(block)
+        tile(count, context, builder, signature.args[1:], rest)
+        builder.branch(done)
+    builder.position_at_end(done)
+    return context.get_dummy_value()
+
+
+def _tile(vectors: int, size: int, rows: int, context: Any, builder: Any, kinds: Any,
+          arguments: Any) -> None:  # fmt: skip
+    c, c_at, start, s_at, s_row, x, x_at, row, r_at, col, k_at, b, b_at, depth = arguments
+    words = Words(context, builder, kinds[0].dtype, size)
+    columns = [number(v * words.lanes) for v in range(vectors)]
+    target, begin = words.data(kinds[0], c, c_at), words.data(kinds[2], start, s_at)
+    image, factors = words.data(kinds[5], x, x_at), words.data(kinds[11], b, b_at)
+    table, taps = words.data(kinds[7], row, r_at), words.data(kinds[9], col, k_at)
+
+    def entry(table: Any, i: Any) -> Any:
+        return builder.sext(builder.load(builder.gep(table, [i])), INT)
+
+    lines = [builder.gep(image, [entry(table, number(m))]) for m in range(rows)]
+    first = []
     for m in range(rows):
-        factor = words.spread(words.load(of_tap, far[m], words.element))
+        line = builder.gep(begin, [builder.mul(s_row, number(m))])
+        first += [words.load(line, column) for column in columns]
+    loop = _Loop(builder, depth, first)
+    tap = entry(taps, loop.index)
+    line = builder.gep(factors, [builder.mul(loop.index, number(vectors * words.lanes))])
+    pieces = [words.load(line, column) for column in columns]
+    sums, after = iter(loop.carried), []
+    for m in range(rows):
+        seen = words.spread(words.load(lines[m], tap, words.element))
+        after += words.in_order([words.multiply_add(seen, piece, next(sums)) for piece in pieces])
+    loop.end(after)
+    totals = iter(after)
+    for m in range(rows):
+        line = builder.gep(target, [number(m * vectors * words.lanes)])
+        for column in columns:
+            words.store(next(totals), line, column)
+
+
+def _make_across(name: str, most: int, vectors: int, size: int) -> Any:
+    """The piece for tiles of up to `most` channels and some vectors of `size` bytes of pixels."""
+
+    def across(
+        typing: Any, rows: Any, y: Any, y_at: Any, y_row: Any, x: Any, x_at: Any, spots: Any,
+        s_at: Any, col: Any, k_at: Any, b: Any, b_at: Any, w_at: Any, width: Any, depth: Any,
+    ) -> Any:  # fmt: skip
+        """y[to + i] = b[m] + sum over k of b[k, m] * x[from + col[k] + i], for channels m < rows.
+
+        The table spots (S, 2) has from and to of vectors, of which those from line s_at on are
+        made; x_at and y_at + m * y_row are added. Lines of b are `width` long; its biases are at
+        b_at, the weights of the first tap at w_at. 1 <= rows <= most, depth >= 1.
+        """
+        n = types.intp
+        signature = types.void(n, y, n, n, x, n, spots, n, col, n, b, n, n, n, n)
+        return signature, partial(_switch, most, partial(_line_tile, vectors, size))
+
+    return outlined(
+        "n", "real", "n", "n", "real", "n", "taps", "n", "taps", "n", "real", "n", "n", "n", "n",
+        name=name,
+    )(across)  # fmt: skip
+
+
+def _line_tile(vectors: int, size: int, rows: int, context: Any, builder: Any, kinds: Any,
+               arguments: Any) -> None:  # fmt: skip
+    y, y_at, y_row, x, x_at, spots, s_at, col, k_at, b, b_at, w_at, width, depth = arguments
+    words = Words(context, builder, kinds[0].dtype, size)
+    target, image = words.data(kinds[0], y, y_at), words.data(kinds[3], x, x_at)
+    table, taps = (
+        words.data(kinds[5], spots, builder.mul(s_at, number(2))),
+        words.data(kinds[7], col, k_at),
+    )
+    biases, weights = words.data(kinds[9], b, b_at), words.data(kinds[9], b, w_at)
+
+    def entry(table: Any, i: Any) -> Any:
+        return builder.sext(builder.load(builder.gep(table, [i])), INT)
+
+    lines = [builder.gep(image, [entry(table, number(2 * v))]) for v in range(vectors)]
+    places = [entry(table, number(2 * v + 1)) for v in range(vectors)]
+    first = []
+    for m in range(rows):
+        first += [words.spread(words.load(biases, number(m), words.element))] * vectors
+    loop = _Loop(builder, depth, first)
+    tap = entry(taps, loop.index)
+    factors = builder.gep(weights, [builder.mul(loop.index, width)])
+    pieces = [words.load(line, tap) for line in lines]
+    sums, after = iter(loop.carried), []
+    for m in range(rows):
+        factor = words.spread(words.load(factors, number(m), words.element))
         after += words.in_order([words.multiply_add(factor, piece, next(sums)) for piece in pieces])
     loop.end(after)
     totals = iter(after)
     for m in range(rows):
         line = builder.gep(target, [builder.mul(y_row, number(m))])
-        more = words.spread(words.load(biases, number(m), words.element))
-        for column in columns:
-            words.store(builder.fadd(next(totals), more), line, column)
+        for place in places:
+            words.store(next(totals), line, place)
 
 
-TAPS = 4  # taps of a tile of `dots`; with as many rows as their sums leave registers for
-DOT_ROWS = 6 if isa().rows >= 12 else 3
-
-
-@outlined("n", "real", "n", "n", "real", "n", "n", "real", "n", "taps", "n", "n", name="conv_dots")
-def dots(
-    typing: Any, rows: Any, y: Any, y_at: Any, y_row: Any, g: Any, g_at: Any, g_row: Any, x: Any,
-    x_at: Any, taps: Any, first: Any, pixels: Any,
-) -> Any:  # fmt: skip
-    """y[m, t] += sum over pixels of g[m, pixel] * x[tap first + t, pixel], for t < TAPS.
-
-    1 <= rows <= DOT_ROWS. Sums are vectors, added up at the end; both operands are read along
-    their lines. The table taps is that of `weighted`.
-    """
-    n = types.intp
-    signature = types.void(n, y, n, n, g, n, n, x, n, taps, n, n)
-    return signature, partial(_switch, DOT_ROWS, _dots)
-
-
-def _dots(rows: int, context: Any, builder: Any, kinds: Any, arguments: Any) -> None:
-    y, y_at, y_row, g, g_at, g_row, x, x_at, taps, first, pixels = arguments
-    words = Words(context, builder, kinds[0].dtype, isa().vector)
-    grads, images = words.data(kinds[3], g, g_at), words.data(kinds[6], x, x_at)
-    table = words.data(kinds[8], taps, builder.add(builder.mul(first, number(2)), number(1)))
-    lines = [builder.gep(grads, [builder.mul(g_row, number(m))]) for m in range(rows)]
-    for t in range(TAPS):
-        offset = builder.load(builder.gep(table, [number(2 * t)]))
-        lines.append(builder.gep(images, [builder.sext(offset, INT)]))
-
-    def add(load: Any, i: Any, sums: list[Any]) -> list[Any]:
-        left, after = [load(line, i) for line in lines[:rows]], []
-        for t, line in enumerate(lines[rows:]):
-            piece = load(line, i)
-            after += words.in_order([
-                words.multiply_add(row, piece, total)
-                for row, total in zip(left, sums[t * rows : (t + 1) * rows], strict=True)
-            ])  # fmt: skip
-        return after
-
-    lanes = number(words.lanes)
-    whole, rest = builder.sdiv(pixels, lanes), builder.srem(pixels, lanes)
-    sums = [words.zero] * (rows * TAPS)
-    sums = _if(builder, builder.icmp_signed(">", whole, number(0)), sums,
-               lambda: _dot_loop(builder, whole, lanes, words.load, add, sums))  # fmt: skip
-    done = builder.mul(whole, lanes)
-    sums = _if(builder, builder.icmp_signed(">", rest, number(0)), sums,
-               lambda: add(words.first(rest), done, sums))  # fmt: skip
-    target = words.data(kinds[0], y, y_at)
-    for m in range(rows):
-        found, at = words.totals(sums[m::rows]), builder.mul(y_row, number(m))
-        words.store(builder.fadd(words.load(target, at, found.type), found), target, at)
-
-
-def _dot_loop(builder: Any, count: Any, lanes: Any, load: Any, add: Any, sums: Any) -> Any:
-    loop = _Loop(builder, count, sums)
-    after = add(load, builder.mul(loop.index, lanes), loop.carried)
-    loop.end(after)
-    return after
-
-
-def _if(builder: Any, condition: Any, otherwise: list[Any], body: Callable[[], Any]) -> list[Any]:
-    """The values that body makes if the condition holds, else the others."""
-    before = builder.block
-    with builder.if_then(condition):
-        values = body()
-        last = builder.block
-    merged = []
-    for value, other in zip(values, otherwise, strict=True):
-        phi = builder.phi(value.type)
-        phi.add_incoming(value, last)
-        phi.add_incoming(other, before)
-        merged.append(phi)
-    return merged
+wide = _make("windows_wide", isa().rows, 2, isa().vector)
+single = _make("windows_single", NARROW_ROWS, 1, isa().vector)
+half = _make("windows_half", NARROW_ROWS, 1, isa().vector // 2)
+across = _make_across("across", isa().rows, 2, isa().vector)
+across_half = _make_across("across_half", isa().rows, 2, isa().vector // 2)
+ALONE = 8  # vectors of a tile of one channel: as many sums as keep the multipliers busy
+across_alone = _make_across("across_alone", 1, ALONE, isa().vector)

@@ -1,23 +1,17 @@
-"""Images as planes that a convolution reads along, without a copy for every tap.
+"""Images as planes from which a convolution reads, without a copy for every tap.
 
-A window that moves over the columns of an image meets, for each column of the kernel, a line of the
-image from which some elements are taken: with stride 2 every other one. A frame keeps these lines,
-one plane for each column of the kernel, the padding included. Moving down by one window is then
-moving by one line of the plane, whatever row of the kernel: the rows share a plane.
+A frame is an image with its padding around it. With a stride its rows and columns are dealt out
+into planes, one for each phase, so that the next window is always the next element:
 
-          image, padded           plane of column 0      plane of column 1      ...
-       0  0  0  0  0  0              0  0  0  0             0  0  0  0
-       0  a  b  c  d  0              0  a  b  c             a  b  c  d
-       0  e  f  g  h  0              0  e  f  g             e  f  g  h
-       0  0  0  0  0  0              0  0  0  0             0  0  0  0
+          image, padded           plane of row 0, column 0      row 0, column 1      ...
+       0  0  0  0  0  0                  0  0  0                    0  0  0
+       0  a  b  c  d  0                  0  f  h                    e  g  0
+       0  e  f  g  h  0                  0  0  0                    0  0  0
+       0  i  j  k  l  0
+       0  0  0  0  0  0
 
-Lines have the length that the output's have, so a plane from line i on is, number by number, what
-row i of the kernel meets: the output is a sum of planes that are read from different places on, and
-the loops along them know of no lines, strides or padding. With a vertical stride there is one plane
-for each phase of the rows. Source: Cho & Brand (2017), "MEC: memory-efficient convolution for deep
-neural network", arXiv:1706.06873, section 3.
-
-Where images are small, the lines of several samples lie side by side, so that planes stay long.
+Every element is in one plane only, and phases that no tap meets are left out. Without stride and
+padding the image is its own frame.
 """
 
 from __future__ import annotations
@@ -32,8 +26,8 @@ from .lines import copy_every_second, copy_lines, fill_run
 class Frame(NamedTuple):
     """Planes for one channel after the other; for each column start, one for each row start.
 
-    plane[line, sample, w] = x[sample, line * row_step + row, w * column_step + column], or a
-    padding value where that is outside of x. `lines` and `length` are a plane's.
+    plane[line, w] = x[line * row_step + row, w * column_step + column], or 0 where that is outside
+    of x. `lines` and `length` are a plane's; `copied` is False if the image serves as it is.
     """
 
     rows: Array
@@ -42,12 +36,7 @@ class Frame(NamedTuple):
     column_step: int
     lines: int
     length: int
-    samples: int
-
-
-@helper
-def plane_size(frame: Frame) -> int:
-    return frame.lines * frame.samples * frame.length
+    copied: bool
 
 
 @helper
@@ -68,16 +57,16 @@ def pick(target: Array, at: int, source: Array, start: int, step: int, count: in
 
 @helper
 def fill_frame(x: Array, sample: int, channel: int, channels: int, first: int, frame: Frame,
-               value: float, planes: Array) -> None:  # fmt: skip
-    """Lay out some channels of the samples from `sample` on, from line `first` of the planes on.
+               fresh: bool, planes: Array) -> None:  # fmt: skip
+    """Lay out some channels of a sample, from line `first` of the planes on.
 
-    x is (N, C, H, W), planes flat. Samples beyond the last one are all `value`.
+    x is (N, C, H, W), planes flat. Unless they are fresh, they have the zeros that belong there.
     """
     height, width = x.shape[2], x.shape[3]
-    image, line = height * width, frame.row_step * width
-    step, size = frame.samples * frame.length, plane_size(frame)
+    line, size = frame.row_step * width, frame.lines * frame.length
     between = frame.columns.size * frame.rows.size * size
-    present = min(frame.samples, x.shape[0] - sample)
+    if fresh:
+        fill_run(planes, 0, channels * between, 0)
     elements = x.reshape(-1)
     plane = 0
     for column in frame.columns:
@@ -85,24 +74,19 @@ def fill_frame(x: Array, sample: int, channel: int, channels: int, first: int, f
         for row in frame.rows:
             row += first * frame.row_step
             top, bottom = reach(row, frame.row_step, height, frame.lines)
-            whole = low == 0 and high == frame.length and top == 0 and bottom == frame.lines
-            start = (sample * x.shape[1] + channel) * image + (row + top * frame.row_step) * width
-            start += column + low * frame.column_step
-            at = plane + top * step + low
+            start = (sample * x.shape[1] + channel) * height * width
+            start += (row + top * frame.row_step) * width + column + low * frame.column_step
+            at = plane + top * frame.length + low
             for c in range(channels):
-                if not whole or present < frame.samples:
-                    fill_run(planes, plane + c * between, size, value)
-                for s in range(present):
-                    to = at + c * between + s * frame.length
-                    out_of = start + (s * x.shape[1] + c) * image
-                    if frame.column_step == 1:
-                        copy_lines(planes, to, step, elements, out_of, line,
-                                   bottom - top, high - low)  # fmt: skip
-                    elif frame.column_step == 2:
-                        copy_every_second(planes, to, step, elements, out_of, line,
-                                          bottom - top, high - low)  # fmt: skip
-                    else:
-                        for i in range(bottom - top):
-                            pick(planes, to + i * step, elements, out_of + i * line,
-                                 frame.column_step, high - low)  # fmt: skip
+                to, out_of = at + c * between, start + c * height * width
+                if frame.column_step == 1:
+                    copy_lines(planes, to, frame.length, elements, out_of, line,
+                               bottom - top, high - low)  # fmt: skip
+                elif frame.column_step == 2:
+                    copy_every_second(planes, to, frame.length, elements, out_of, line,
+                                      bottom - top, high - low)  # fmt: skip
+                else:
+                    for i in range(bottom - top):
+                        pick(planes, to + i * frame.length, elements, out_of + i * line,
+                             frame.column_step, high - low)  # fmt: skip
             plane += size

@@ -75,8 +75,8 @@ class Words:
         column; it then has more values than registers, and keeps them in memory (a third of the
         speed). An empty piece of assembly that "changes" the values holds it to the order written.
         """
-        if _REGISTER is None or len(values) < 2:
-            return values
+        if _REGISTER is None or len(values) < 2 or self.lanes * self.size < 16:
+            return values  # a vector of 8 bytes has no register of its own
         kind = ir.LiteralStructType([self.vector] * len(values))
         outputs = [f"={_REGISTER}"] * len(values)
         constraint = ",".join([*outputs, *map(str, range(len(values))), "~{memory}"])
