@@ -2,7 +2,7 @@
 they cost.
 """
 
-from . import prune
+from . import prune, structured
 from .distill import Distiller, Hint, attention_loss, attention_map, hint_loss, soft_loss
 from .fake_quantize import FakeQuantize, LearnedStepSize, fake_quantize
 from .files import load, load_tensors, save, save_tensors
@@ -51,5 +51,6 @@ __all__ = [
     "share",
     "soft_loss",
     "sqnr",
+    "structured",
     "trace",
 ]

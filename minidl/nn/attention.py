@@ -42,6 +42,7 @@ class MultiheadAttention(Module):
                 f"MultiheadAttention: num_heads = {num_heads} must divide embed_dim = {embed_dim}"
             )
         self.embed_dim, self.num_heads = embed_dim, num_heads
+        self.head_dim = embed_dim // num_heads
         self.dropout = ops.check.number("MultiheadAttention", "dropout", dropout, 0, 1)
         self.batch_first = batch_first
         self.generator = source_of("MultiheadAttention", generator) and generator
@@ -98,12 +99,11 @@ class MultiheadAttention(Module):
                 )
             y = ops.swapaxes(y, 1, 2)
         y = y if self.batch_first else ops.swapaxes(y, 0, 1)
-        return self.out_proj(y.reshape(query.shape)), weights
+        return self.out_proj(y.reshape(*query.shape[:2], self.num_heads * self.head_dim)), weights
 
     def _heads(self, x: Tensor, *parts: int) -> Tensor:
         """x (N, T, parts * E), or (T, N, ...), as (N, T, *parts, H, D)."""
-        size = self.embed_dim // self.num_heads
-        x = x.reshape(*x.shape[:2], *parts, self.num_heads, size)
+        x = x.reshape(*x.shape[:2], *parts, self.num_heads, self.head_dim)
         return x if self.batch_first else ops.swapaxes(x, 0, 1)
 
     def _packed(self, x: Tensor) -> Tensor:
@@ -114,10 +114,11 @@ class MultiheadAttention(Module):
         if query is key is value:
             packed = self._packed(query)
             return [packed[:, :, i] for i in range(3)]
-        weights = ops.split(self.in_proj_weight, self.embed_dim)
+        size = self.num_heads * self.head_dim
+        weights = ops.split(self.in_proj_weight, size)
         biases: Any = (None,) * 3
         if self.in_proj_bias is not None:
-            biases = ops.split(self.in_proj_bias, self.embed_dim)
+            biases = ops.split(self.in_proj_bias, size)
         rows = zip((query, key, value), weights, biases, strict=True)
         return [self._heads(ops.linear(x, weight, bias)) for x, weight, bias in rows]
 

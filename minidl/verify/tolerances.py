@@ -304,6 +304,17 @@ def composed_bound(dtype: np.dtype | type, *values: np.ndarray) -> float:
     return gamma(COMPOSED, dtype) * float(max(largest, default=1))
 
 
+# How far two ways to compute one network in float64 may be apart, relative to its largest result: a
+# promise, not an analysis. Hundreds of roundings make 1e-13, and layer norms of random networks
+# magnify that; wrong algebra shows in the first digits.
+NETWORK = 1e-9
+
+
+def network_bound(*results: np.ndarray) -> float:
+    """The bound for a network's float64 results, given those of another way to compute it."""
+    return NETWORK * float(max(np.abs(y).max(initial=1) for y in results))
+
+
 def difference_bound(
     coarse: np.ndarray, fine: np.ndarray, magnitude: float, step: float
 ) -> np.ndarray:
