@@ -27,11 +27,11 @@ def install() -> None:
     vector = microkernel.isa().vector
     for name, stand_in in (
         ("copy_lines", _copy_lines), ("copy_every_second", _copy_every_second),
-        ("fill_run", _fill_run), ("transpose_block", _transpose_block),
+        ("fill_run", _fill_run), ("weave_lines", _weave_lines),
+        ("transpose_block", _transpose_block),
         ("wide", _windows(2 * vector)), ("single", _windows(vector)),
         ("half", _windows(vector // 2)), ("across", _across(2, vector)),
-        ("across_half", _across(2, vector // 2)),
-        ("across_alone", _across(conv_micro.ALONE, vector)),
+                ("across_alone", _across(conv_micro.ALONE, vector)),
     ):  # fmt: skip
         for module in (conv, frames):
             if hasattr(module, name):
@@ -58,6 +58,15 @@ def _copy_lines(
 
 def _copy_every_second(*arguments: Any) -> None:
     _copy_lines(*arguments, 2)
+
+
+def _weave_lines(
+    target: np.ndarray, at: int, target_step: int, source: np.ndarray, start: int, gap: int,
+    source_step: int, lines: int, count: int,
+) -> None:  # fmt: skip
+    for second in (0, 1):
+        into = _lines(at + second, target_step, lines, count, 2)
+        target[into] = source[_lines(start + second * gap, source_step, lines, count)]
 
 
 def _fill_run(target: np.ndarray, at: int, count: int, value: float) -> None:

@@ -24,7 +24,6 @@ from .conv_micro import (
     NARROW_ROWS,
     across,
     across_alone,
-    across_half,
     half,
     single,
     wide,
@@ -33,7 +32,7 @@ from .conv_plan import Geometry, Plan, backward, forward, scratch_size
 from .frames import Frame, fill_frame
 from .jit import get_num_threads, helper, kernel
 from .layout import flat, plain, suits
-from .lines import copy_lines, fill_run
+from .lines import copy_lines, fill_run, weave_lines
 from .memory import empty
 from .microkernel import PANEL, ROWS, VECTORS, transpose_block
 from .outline import tasks
@@ -90,7 +89,7 @@ def pack_weights(weight: Array, bias: Array, plan: Plan, packed: Array) -> None:
                 line[lane] = 0
 
 
-@tasks(calls=[wide, single, half, across, across_half, across_alone, transpose_block])
+@tasks(calls=[wide, single, half, across, across_alone, transpose_block])
 def convolve(x: Array, packed: Array, y: Array, frame: Frame, plan: Plan, scratch: Array,
              part: int) -> None:  # fmt: skip
     """y = bias + the windows of x times weights, for each sample, group, band of lines and phase.
@@ -109,83 +108,96 @@ def convolve(x: Array, packed: Array, y: Array, frame: Frame, plan: Plan, scratc
             planes, at = space, 0
         else:
             at += line * x.shape[3]
-        for phase in range(plan.phases.shape[0]):
+        for row in range(plan.row_step):
             for panel in range(plan.panels):
-                run_phase(planes, at, packed, frame, plan, phase, panel, space, y, n, g, line)
+                make_rows(planes, at, packed, plan, row, panel, space, y, n, g, line)
 
 
 @helper
-def run_phase(planes: Array, at: int, packed: Array, frame: Frame, plan: Plan, phase: int,
-              panel: int, space: Array, y: Array, n: int, g: int, line: int) -> None:  # fmt: skip
-    """The lines of one phase, from `line` on, of the channels of one panel of a group."""
-    first, depth, row, column, rows, columns = plan.phases[phase]
-    lines = min(plan.band, rows - line)
-    if lines <= 0 or depth == 0:
-        return
-    width, length = plan.width, plan.length
-    outs = y.shape[1] // plan.groups
-    channel = g * outs + panel * width
+def make_rows(planes: Array, at: int, packed: Array, plan: Plan, phase: int, panel: int,
+              space: Array, y: Array, n: int, g: int, line: int) -> None:  # fmt: skip
+    """The lines of one phase of rows, from `line` on, of the channels of one panel of a group."""
+    width, length, out, flat_packed = plan.width, plan.length, y.reshape(-1), packed.reshape(-1)
+    outs, lanes = y.shape[1] // plan.groups, PANEL // VECTORS // y.itemsize
     count = min(width, outs - panel * width)
     weights = (g * plan.panels + panel) * packed.shape[1] * width
-    flat_weights = packed.reshape(-1)
-    vectors = plan.spots.shape[0] // plan.band * lines
-    if vectors >= 2:
-        start = (n * y.shape[1] + channel) * y.shape[2] + line
-        make_lines(y, start * y.shape[3], planes, at, plan, first, flat_weights, weights, depth,
-                   count, vectors)  # fmt: skip
-        return
-    lanes = PANEL // VECTORS // y.itemsize
+    _, _, row, _, rows, _ = plan.phases[phase * plan.column_step]
+    lines = min(plan.band, rows - line)
+    channel = n * y.shape[1] + g * outs + panel * width
+    start = (channel * y.shape[2] + row + line * plan.row_step) * y.shape[3]
+    y_row = plan.row_step * y.shape[3]
+    across_lines = plan.spots.shape[0] // plan.band
+    whole = plan.row_step == 1 and plan.column_step == 1 and length == y.shape[3]
     step = max(CHUNK // length, 1)
-    chunks = (lines + step - 1) // step
-    tiles = space.size - (step * length + 2 * lanes) * width - lanes
-    turned = tiles - (step * length + 2 * lanes) * lanes
-    done = 0
+    if whole and across_lines * lines >= 2:
+        step = lines  # nothing need be kept
+    chunks, done = (lines + step - 1) // step, 0
+    room = (min(step, lines) * length + lanes - 1) // lanes * lanes
+    tiles = space.size - (room + lanes) * width - lanes
+    turned = tiles - 2 * room * max(width, lanes)
     for chunk in range(chunks):
         some = (lines - done) // (chunks - chunk)
-        tile_rows(space, tiles, flat_weights, weights, 0, planes, at, plan.row, done * length,
-                  some * length, plan.col, first, flat_weights, weights + (1 + first) * width,
-                  depth, width)  # fmt: skip
-        start = (n * y.shape[1] + channel) * y.shape[2] + row + (line + done) * plan.row_step
-        put_tiles(space, tiles, turned, width, count, some, length, columns, plan, y,
-                  start * y.shape[3] + column)  # fmt: skip
+        to = start + done * y_row
+        for j in range(plan.column_step):
+            first, depth, _, column, _, columns = plan.phases[phase * plan.column_step + j]
+            apart = turned + (room * max(width, lanes) if plan.column_step == 2 and column else 0)
+            if depth == 0:
+                fill_run(space, apart, count * room, 0)
+            elif across_lines * some >= 2:
+                target, place, far = out, to - done * length, y.shape[2] * y.shape[3]
+                if not whole:
+                    target, place, far = space, apart - done * length, room
+                make_lines(target, place, far, planes, at, plan, done * across_lines, first,
+                           flat_packed, weights, depth, count, across_lines * some)  # fmt: skip
+            else:
+                tile_rows(space, tiles, flat_packed, weights, 0, planes, at, plan.row,
+                          done * length, some * length, plan.col, first, flat_packed,
+                          weights + (1 + first) * width, depth, width)  # fmt: skip
+                turn_back(space, tiles, width, count, some * length, apart, room, out, to,
+                          y.shape[2] * y.shape[3], whole)  # fmt: skip
+            if plan.column_step != 2 and not whole:
+                for m in range(count):
+                    put_lines(space, apart + m * room, length, out,
+                              to + m * y.shape[2] * y.shape[3] + column, y_row, plan.column_step,
+                              some, columns)  # fmt: skip
+        if plan.column_step == 2:
+            weave(space, turned, room, max(width, lanes), length, out, to, y_row, count,
+                  y.shape[2] * y.shape[3], some, y.shape[3])  # fmt: skip
         done += some
 
 
 @helper
-def make_lines(y: Array, y_at: int, planes: Array, at: int, plan: Plan, first: int, weights: Array,
-               w_at: int, depth: int, channels: int, vectors: int) -> None:  # fmt: skip
+def make_lines(y: Array, y_at: int, y_row: int, planes: Array, at: int, plan: Plan, begin: int,
+               first: int, packed: Array, w_at: int, depth: int, channels: int,
+               vectors: int) -> None:  # fmt: skip
     """Some channels of some lines, in tiles with vectors along the pixels."""
-    out, image = y.reshape(-1), y.shape[2] * y.shape[3]
-    lanes, width = PANEL // VECTORS // y.itemsize, plan.width
+    width = plan.width
     taps = w_at + (1 + first) * width
-    alone = channels == 1 and vectors >= ALONE and plan.lanes == lanes
+    alone = channels == 1 and vectors >= ALONE
     some = ALONE if alone else 2
     tiles = (channels + ROWS - 1) // ROWS
     for v in range(0, vectors, some):
-        spot, done = min(v, vectors - some), 0
+        spot, done = begin + min(v, vectors - some), 0
         for t in range(tiles):
             count = (channels - done) // (tiles - t)
-            to = y_at + done * image
+            to = y_at + done * y_row
             if alone:
-                across_alone(count, out, to, image, planes, at, plan.spots, spot, plan.col, first,
-                             weights, w_at, taps, width, depth)  # fmt: skip
-            elif plan.lanes == lanes:
-                across(count, out, to, image, planes, at, plan.spots, spot, plan.col, first,
-                       weights, w_at + done, taps + done, width, depth)  # fmt: skip
+                across_alone(count, y, to, y_row, planes, at, plan.spots, spot, plan.col, first,
+                             packed, w_at, taps, width, depth)  # fmt: skip
             else:
-                across_half(count, out, to, image, planes, at, plan.spots, spot, plan.col, first,
-                            weights, w_at + done, taps + done, width, depth)  # fmt: skip
+                across(count, y, to, y_row, planes, at, plan.spots, spot, plan.col, first,
+                       packed, w_at + done, taps + done, width, depth)  # fmt: skip
             done += count
 
 
 @helper
-def put_tiles(space: Array, tiles: int, turned: int, width: int, channels: int, lines: int,
-              length: int, columns: int, plan: Plan, y: Array, start: int) -> None:  # fmt: skip
-    """Pixels of some channels, a line of `width` numbers for each, as lines of pixels into y."""
-    lanes = PANEL // VECTORS // y.itemsize
-    out, image = y.reshape(-1), y.shape[2] * y.shape[3]
-    pixels = lines * length
-    whole = plan.row_step == 1 and plan.column_step == 1
+def turn_back(space: Array, tiles: int, width: int, channels: int, pixels: int, turned: int,
+              room: int, out: Array, start: int, image: int, whole: bool) -> None:  # fmt: skip
+    """Pixels of some channels, a line of `width` numbers for each, as lines of pixels.
+
+    They are put into `out` if they make `whole` lines there, else kept at `turned`, `room` apart.
+    """
+    lanes = PANEL // VECTORS // out.itemsize
     for c in range(0, channels, lanes):
         count = min(lanes, channels - c)
         if whole and pixels >= lanes and count == lanes:
@@ -194,15 +206,11 @@ def put_tiles(space: Array, tiles: int, turned: int, width: int, channels: int, 
                 transpose_block(space, tiles + to * width + c, width, out,
                                 start + c * image + to, image)  # fmt: skip
             continue
-        room = (pixels + lanes - 1) // lanes * lanes
         for p in range(0, pixels, lanes):
-            transpose_block(space, tiles + p * width + c, width, space, turned + p, room)
+            transpose_block(space, tiles + p * width + c, width, space, turned + c * room + p,
+                            room)  # fmt: skip
         if whole:
-            copy_lines(out, start + c * image, image, space, turned, room, count, pixels)
-            continue
-        for m in range(count):
-            put_lines(space, turned + m * room, length, out, start + (c + m) * image,
-                      plan.row_step * y.shape[3], plan.column_step, lines, columns)  # fmt: skip
+            copy_lines(out, start + c * image, image, space, turned + c * room, room, count, pixels)
 
 
 @helper
@@ -215,6 +223,18 @@ def put_lines(source: Array, start: int, step: int, y: Array, at: int, y_step: i
     for i in range(lines):
         for w in range(count):
             y[at + i * y_step + w * spacing] = source[start + i * step + w]
+
+
+@helper
+def weave(space: Array, turned: int, room: int, second: int, length: int, out: Array, start: int,
+          y_row: int, channels: int, image: int, lines: int, columns: int) -> None:  # fmt: skip
+    """Lines of even and of odd pixels, those `second` rooms further on, as lines of both."""
+    for m in range(channels):
+        at, to = turned + m * room, start + m * image
+        weave_lines(out, to, y_row, space, at, second * room, length, lines, columns // 2)
+        if columns % 2:
+            for i in range(lines):
+                out[to + i * y_row + columns - 1] = space[at + i * length + columns // 2]
 
 
 @tasks(calls=[wide, single, half, transpose_block])

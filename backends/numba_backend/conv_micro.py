@@ -188,6 +188,5 @@ wide = _make("windows_wide", isa().rows, 2, isa().vector)
 single = _make("windows_single", NARROW_ROWS, 1, isa().vector)
 half = _make("windows_half", NARROW_ROWS, 1, isa().vector // 2)
 across = _make_across("across", isa().rows, 2, isa().vector)
-across_half = _make_across("across_half", isa().rows, 2, isa().vector // 2)
 ALONE = 8  # vectors of a tile of one channel: as many sums as keep the multipliers busy
 across_alone = _make_across("across_alone", 1, ALONE, isa().vector)

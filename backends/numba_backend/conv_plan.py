@@ -47,7 +47,7 @@ class Plan(NamedTuple):
 
     band: int  # output lines of a task
     bands: int
-    length: int  # pixels of an output line
+    length: int  # pixels of an output line, and maybe some that are thrown away
     row: Array
     col: Array
     source: Array
@@ -58,8 +58,9 @@ class Plan(NamedTuple):
     groups: int
     width: int  # channels of a register tile
     panels: int  # how many of these make a group
-    lanes: int  # pixels of a vector, if tiles have channels as rows and pixels as columns, or 0
-    spots: Array  # where vectors of a band begin in a frame and in y, (S, 2) int32
+    spots: (
+        Array  # where vectors of pixels of a band begin in a frame and in y, (S, 2) int32, if any
+    )
 
 
 @lru_cache(maxsize=512)
@@ -69,8 +70,9 @@ def forward(how: Geometry, channels: int = 0) -> tuple[Frame, Plan]:
     With u * dilation = shift * stride + phase, output line i meets line i + shift of that phase.
     The same holds along columns.
     """
+    size, outs = _size(how), how.weight[0] // how.groups
+    length = size[1] if channels else _line(size[1], outs, how.itemsize)
     channels = channels or how.weight[1]
-    size = _size(how)
     shifts, phases = [], []
     for taps, stride, dilation in zip(how.weight[2:], how.stride, how.dilation, strict=True):
         turns, rest = np.divmod(np.arange(taps) * dilation, stride)
@@ -78,16 +80,15 @@ def forward(how: Geometry, channels: int = 0) -> tuple[Frame, Plan]:
         phases.append(rest)
     (rows, i), (columns, j) = (np.unique(p, return_inverse=True) for p in phases)
     far = shifts[0].max(), shifts[1].max()
-    frame, band, bands = _frame(rows - how.padding[0], columns - how.padding[1], how.stride, size,
-                                far, channels, how)  # fmt: skip
+    frame, band, bands = _frame(rows - how.padding[0], columns - how.padding[1], how.stride,
+                                (size[0], length), far, channels, how)  # fmt: skip
     c = np.arange(channels)[:, None, None]
     planes = (c * len(columns) + j) * len(rows) + i[:, None]
     col = _place(frame, planes, shifts[0][:, None], shifts[1]).ravel()
-    outs = how.weight[0] // how.groups
-    plan = Plan(band, bands, size[1], _windows(frame, band, size[1]), col,
+    plan = Plan(band, bands, length, _windows(frame, band, length), col,
                 _table(np.arange(col.size)), np.array([[0, col.size, 0, 0, *size]]), 1, 1, col.size,
                 how.groups, *_panels(outs, how.itemsize),
-                *_spots(outs, frame, band, size[1], how.itemsize))  # fmt: skip
+                _spots(outs, frame, band, length, how.itemsize))  # fmt: skip
     return frame, plan
 
 
@@ -104,6 +105,7 @@ def backward(how: Geometry) -> tuple[Frame, Plan]:
         for axis in zip(how.x[2:], how.stride, how.padding, how.dilation, (kh, kw), strict=True)
     )
     (top, height, down), (left, width, across) = (_extent(axis) for axis in (rows, columns))
+    width = _line(width, channels, how.itemsize)
     grads = how._replace(x=(how.x[0], how.weight[0], *_size(how)))
     frame, band, bands = _frame(np.array([top]), np.array([left]), (1, 1), (height, width),
                                 (down, across), outs, grads)  # fmt: skip
@@ -120,8 +122,7 @@ def backward(how: Geometry) -> tuple[Frame, Plan]:
     plan = Plan(band, bands, width, _windows(frame, band, width), np.concatenate(col),
                 _table(np.concatenate(source)), np.array(phases), *how.stride, kh * kw, how.groups,
                 *_panels(channels, how.itemsize),
-                *_spots(channels, frame, band, 0 if max(how.stride) > 1 else width, how.itemsize)
-                )  # fmt: skip
+                _spots(channels, frame, band, width, how.itemsize))  # fmt: skip
     return frame, plan
 
 
@@ -208,10 +209,18 @@ def _panels(channels: int, itemsize: int) -> Pair:
     return width, -(-channels // width)
 
 
-def _spots(
-    channels: int, frame: Frame, lines: int, length: int, itemsize: int
-) -> tuple[int, Array]:
-    """Whether vectors are laid along pixels, and where.
+def _line(length: int, channels: int, itemsize: int) -> int:
+    """How long to make output lines: a little longer if they nearly fill a vector.
+
+    Half a vector of channels, or less, would take as long for two thirds of the pixels.
+    """
+    lanes = PANEL // VECTORS // itemsize
+    enough = lanes // 2 if channels <= lanes // 2 else lanes * 3 // 4
+    return lanes if channels <= lanes and enough < length < lanes else length
+
+
+def _spots(channels: int, frame: Frame, lines: int, length: int, itemsize: int) -> Array:
+    """Where vectors are, if they are laid along pixels: the `spots` of a plan.
 
     They are where channels are too few to fill vectors, if lines are long enough, and where lines
     are made of whole vectors: nothing need be turned then, 5 to 10 percent of the time. The last
@@ -219,17 +228,16 @@ def _spots(
     """
     lanes = PANEL // VECTORS // itemsize
     if length < lanes or (channels > lanes and length % lanes):
-        lanes //= 2
-        if length < lanes or channels > lanes:
-            return 0, np.zeros((0, 2), np.int32)
+        return np.zeros((0, 2), np.int32)
     starts = np.minimum(np.arange(0, length, lanes), length - lanes)
     line = np.arange(lines)[:, None]
     places = [line * step + starts for step in (frame.length, length)]
-    return lanes, _table(np.stack(places, -1).reshape(-1, 2))
+    return _table(np.stack(places, -1).reshape(-1, 2))
 
 
 def scratch_size(frame: Frame, plan: Plan, channels: int, pixels: int, dtype: DType) -> int:
-    """Elements that a thread needs: planes of so many channels, a panel, and squares at the end."""
+    """Elements that a thread needs: planes of so many channels, and three panels of pixels."""
     panel = PANEL // np.dtype(dtype).itemsize
-    size = channels * len(frame.rows) * len(frame.columns) * frame.lines * frame.length
-    return (size if frame.copied else 0) + (pixels + panel) * (panel + plan.width) + panel
+    planes = channels * len(frame.rows) * len(frame.columns) * frame.lines * frame.length
+    across = max(plan.width, panel // VECTORS)
+    return (planes if frame.copied else 0) + (pixels + panel) * 3 * across + panel

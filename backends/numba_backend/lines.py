@@ -43,6 +43,32 @@ def copy_every_second(typing: Any, target: Any, at: Any, target_step: Any, sourc
 
 
 @cast("Callable[[Any], Any]", intrinsic)
+def weave_lines(typing: Any, target: Any, at: Any, target_step: Any, source: Any, start: Any,
+                gap: Any, source_step: Any, lines: Any, count: Any) -> Any:  # fmt: skip
+    """Two lines become one, their elements in turns: the second begins `gap` after the first.
+
+    `count` elements of each; otherwise as `copy_lines`.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, at, target_step, source, start, gap, source_step, lines, count = arguments
+
+        def woven(words: Words, to: Any, out_of: Any, i: Any) -> None:
+            pair = words.load(out_of, i), words.load(out_of, builder.add(i, gap))
+            chosen = [k for i in range(words.lanes) for k in (i, words.lanes + i)]
+            place = builder.mul(i, number(2))
+            words.store(words.shuffle(*pair, chosen[: words.lanes]), to, place)
+            place = builder.add(place, number(words.lanes))
+            words.store(words.shuffle(*pair, chosen[words.lanes :]), to, place)
+
+        given = [target, at, target_step, source, start, source_step, lines, count]
+        return _lines(woven, context, builder, signature, given)
+
+    n = types.intp
+    return types.void(target, n, n, source, n, n, n, n, n), emit
+
+
+@cast("Callable[[Any], Any]", intrinsic)
 def fill_run(typing: Any, target: Any, at: Any, count: Any, value: Any) -> Any:
     """target[at : at + count] = value, of a flat array."""
 
