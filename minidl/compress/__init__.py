@@ -4,8 +4,10 @@ they cost.
 
 from . import prune, structured
 from .distill import Distiller, Hint, attention_loss, attention_map, hint_loss, soft_loss
+from .equalize import equalize
 from .fake_quantize import FakeQuantize, LearnedStepSize, fake_quantize
 from .files import load, load_tensors, save, save_tensors
+from .fold import fold
 from .graph import Graph, trace
 from .layers import QuantConv2d, QuantLinear
 from .low_rank import Ranks, factorize, ranks_by_energy, ranks_by_latency
@@ -34,8 +36,10 @@ __all__ = [
     "attention_loss",
     "attention_map",
     "clone",
+    "equalize",
     "factorize",
     "fake_quantize",
+    "fold",
     "hint_loss",
     "layer_sqnr",
     "load",

@@ -69,7 +69,7 @@ def _conv(layer: Any) -> dict[str, int]:
     """Depthwise, a group goes with its channel."""
     out, each = layer.weight.shape[:2]
     groups = layer.groups
-    if groups == layer.in_channels:
+    if groups > 1 and groups == layer.in_channels:
         groups = out * groups // layer.out_channels
     return {"groups": groups, "in_channels": each * groups, "out_channels": out}
 

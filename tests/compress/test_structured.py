@@ -293,3 +293,11 @@ def test_the_example_may_be_several_inputs(backend):
     (a, x), (b, _), y = exact(small, x), exact(masked, x), y.astype("float64")
     found, expected = a(x, y, y, None, False)[0], b(x, y, y, None, False)[0]
     assert_close(found.numpy(), expected.numpy(), network_bound(expected.numpy()))
+
+
+def test_one_input_channel_is_no_depthwise_convolution(backend):
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 1, **options(backend)), nn.Conv2d(4, 2, 1, **options(backend))
+    )
+    small = structured.prune_channels(model, images(backend, 1), 0.5)
+    assert (small[0].out_channels, small[0].groups) == (2, 1)
