@@ -13,6 +13,7 @@ import numpy as np
 from backends.numba_backend import (
     conv,
     conv_micro,
+    conv_weights,
     dots,
     frames,
     int8,
@@ -31,9 +32,9 @@ def install() -> None:
         ("transpose_block", _transpose_block),
         ("wide", _windows(2 * vector)), ("single", _windows(vector)),
         ("half", _windows(vector // 2)), ("across", _across(2, vector)),
-                ("across_alone", _across(conv_micro.ALONE, vector)),
+                ("across_alone", _across(conv_micro.ALONE, vector)), ("dots", _dots),
     ):  # fmt: skip
-        for module in (conv, frames):
+        for module in (conv, conv_micro, conv_weights, frames):
             if hasattr(module, name):
                 setattr(module, name, stand_in)
     microkernel.micro, microkernel.transpose_block = _micro, _transpose_block
@@ -101,6 +102,20 @@ def _across(vectors: int, vector_bytes: int) -> Any:
             y[y_at + m[:, None] * y_row + to + lanes] = weights @ seen + b[b_at + m, None]
 
     return across
+
+
+def _dots(
+    rows: int, y: np.ndarray, y_at: int, y_row: int, g: np.ndarray, g_at: int, g_row: int,
+    x: np.ndarray, x_at: int, spots: np.ndarray, whole: int, first: int, partly: int, rest: int,
+    col: np.ndarray, k_at: int,
+) -> None:  # fmt: skip
+    m, taps = np.arange(rows)[:, None], col[k_at : k_at + conv_micro.TAPS]
+    lanes = microkernel.isa().vector // y.itemsize
+    for begin, stop, count in ((0, whole, lanes), (first, first + partly, rest)):
+        for start, to in spots[begin:stop]:
+            i = np.arange(count)
+            seen = x[x_at + start + taps[:, None] + i]
+            y[y_at + m * y_row + np.arange(taps.size)] += g[g_at + m * g_row + to + i] @ seen.T
 
 
 def _micro(

@@ -4,9 +4,8 @@ Tiles have pixels as rows and channels as columns (`conv_micro`): the weights ar
 order first, and what comes out is turned into lines of pixels, square by square, while it is in the
 first cache.
 
-Work is split by what it writes (samples, groups, bands of lines). Only the weight gradient sums
-over samples: it does so in a number of parts that depends on the shapes alone, added in order, so
-that no result depends on the number of threads.
+Work is split by what it writes (samples, groups, bands of lines), so that no result depends on the
+number of threads. The gradient of the weights, which is a sum over samples, is in `conv_weights`.
 """
 
 from __future__ import annotations
@@ -16,56 +15,29 @@ import math
 import numpy as np
 from numba import prange
 
-from ..interface import Array, DType, Pair, Shape
+from ..interface import Array, Pair, Shape
 from ..numpy_backend import NumpyBackend
 from ..numpy_backend.windows import framed, out_size
-from .conv_micro import (
-    ALONE,
-    NARROW_ROWS,
-    across,
-    across_alone,
-    half,
-    single,
-    wide,
+from .conv_micro import ALONE, across, across_alone, half, single, tile_rows, wide
+from .conv_plan import (
+    PARALLEL_FROM,
+    Geometry,
+    Plan,
+    backward,
+    forward,
+    scratch_for,
+    scratch_size,
 )
-from .conv_plan import Geometry, Plan, backward, forward, scratch_size
+from .conv_weights import weight_grad
 from .frames import Frame, fill_frame
-from .jit import get_num_threads, helper, kernel
+from .jit import helper, kernel
 from .layout import flat, plain, suits
 from .lines import copy_lines, fill_run, weave_lines
 from .memory import empty
 from .microkernel import PANEL, ROWS, VECTORS, transpose_block
 from .outline import tasks
 
-PARALLEL_FROM = 1 << 18  # multiply-adds; below, a launch costs more than it saves
 CHUNK = 128  # pixels whose sums are kept until they are written: in the first cache, 16 KB
-WEIGHT_PARTS = 8  # into how many tasks a weight gradient is split, if its shape allows
-PARTIAL_SUMS = 1 << 18  # elements that the parts of a weight gradient may take together: 1 MB
-
-
-@helper
-def tile_rows(
-    c: Array, c_at: int, start: Array, s_at: int, s_row: int, x: Array, x_at: int, row: Array,
-    r_at: int, rows: int, col: Array, k_at: int, b: Array, b_at: int, depth: int, width: int,
-) -> None:  # fmt: skip
-    """`conv_micro` for any number of rows, in register tiles as equal as possible."""
-    panel = PANEL // c.itemsize
-    most = ROWS if width == panel else NARROW_ROWS
-    tiles = (rows + most - 1) // most
-    done = 0
-    for t in range(tiles):
-        count = (rows - done) // (tiles - t)
-        to, begin = c_at + done * width, s_at + done * s_row
-        if width == panel:
-            wide(count, c, to, start, begin, s_row, x, x_at, row, r_at + done, col, k_at, b, b_at,
-                 depth)  # fmt: skip
-        elif width * VECTORS == panel:
-            single(count, c, to, start, begin, s_row, x, x_at, row, r_at + done, col, k_at, b, b_at,
-                   depth)  # fmt: skip
-        else:
-            half(count, c, to, start, begin, s_row, x, x_at, row, r_at + done, col, k_at, b, b_at,
-                 depth)  # fmt: skip
-        done += count
 
 
 @kernel()
@@ -237,105 +209,6 @@ def weave(space: Array, turned: int, room: int, second: int, length: int, out: A
                 out[to + i * y_row + columns - 1] = space[at + i * length + columns // 2]
 
 
-@tasks(calls=[wide, single, half, transpose_block])
-def correlate(grad: Array, x: Array, partial: Array, blocks: int, frame: Frame, plan: Plan,
-              scratch: Array, part: int) -> None:  # fmt: skip
-    """partial[p] = sum over part p of the samples of windows of x times grad, by channel blocks.
-
-    partial is (P, G * panels, taps of all channels, width); its rows are taps, its columns outputs.
-    """
-    parts, space = scratch.shape[0], scratch[part]
-    sums, depth, width = partial.shape[1], partial.shape[2], plan.width
-    channels, outs = x.shape[1] // plan.groups, grad.shape[1] // plan.groups
-    taps = depth // channels
-    tasks = partial.shape[0] * plan.groups * blocks
-    lanes = PANEL // VECTORS // x.itemsize
-    edge = space.size - lanes * lanes
-    start = edge - PANEL // x.itemsize
-    turned = start - (plan.band * plan.length + 2 * lanes) * width
-    fill_run(space, start, space.size - start, 0)
-    total = partial.reshape(-1)
-    for task in range(part * tasks // parts, (part + 1) * tasks // parts):
-        p, g, block = task // (plan.groups * blocks), task // blocks % plan.groups, task % blocks
-        first, last = block * channels // blocks, (block + 1) * channels // blocks
-        begin = p * x.shape[0] // partial.shape[0]
-        for n in range(begin, (p + 1) * x.shape[0] // partial.shape[0]):
-            for band in range(plan.bands):
-                line = band * plan.band
-                planes, at = x.reshape(-1), (n * x.shape[1] + g * channels + first)
-                at = (at * x.shape[2] + line) * x.shape[3]
-                if frame.copied:
-                    fill_frame(x, n, g * channels + first, last - first, line, frame,
-                               n == begin or plan.bands > 1, space)  # fmt: skip
-                    planes, at = space, 0
-                pixels = min(plan.band, grad.shape[2] - line) * plan.length
-                for panel in range(plan.panels):
-                    channel = n * grad.shape[1] + g * outs + panel * width
-                    turn(grad, channel, min(width, outs - panel * width), line, pixels, space,
-                         turned, width, edge)  # fmt: skip
-                    to = ((p * sums + g * plan.panels + panel) * depth + first * taps) * width
-                    if n == begin and band == 0:
-                        tile_rows(total, to, space, start, 0, planes, at, plan.col, 0,
-                                  (last - first) * taps, plan.row, 0, space, turned, pixels,
-                                  width)  # fmt: skip
-                    else:
-                        tile_rows(total, to, total, to, width, planes, at, plan.col, 0,
-                                  (last - first) * taps, plan.row, 0, space, turned, pixels,
-                                  width)  # fmt: skip
-
-
-@helper
-def turn(grad: Array, channel: int, channels: int, line: int, pixels: int, space: Array, to: int,
-         width: int, edge: int) -> None:  # fmt: skip
-    """Some pixels of some channels (of all samples) as a line of `width` numbers for each pixel.
-
-    Numbers of channels that are missing are undefined, as are some behind the last pixel.
-    """
-    lanes = PANEL // VECTORS // grad.itemsize
-    grads, image = grad.reshape(-1), grad.shape[2] * grad.shape[3]
-    start = channel * image + line * grad.shape[3]
-    for c in range(0, channels, lanes):
-        count = min(lanes, channels - c)
-        for p in range(0, pixels, lanes):
-            if count == lanes and pixels >= lanes:
-                at = min(p, pixels - lanes)
-                transpose_block(grads, start + c * image + at, image, space, to + at * width + c,
-                                width)  # fmt: skip
-            else:
-                copy_lines(space, edge, lanes, grads, start + c * image + p, image, count,
-                           min(lanes, pixels - p))  # fmt: skip
-                transpose_block(space, edge, lanes, space, to + p * width + c, width)
-
-
-@kernel()
-def add_up(partial: Array, total: Array) -> None:
-    """total (G, O, K) = the sums of partial (P, G, panels, K, width) over P, in order."""
-    parts, groups, panels, depth, width = partial.shape
-    outs = total.shape[1]
-    for task in prange(groups * panels):
-        g, panel = task // panels, task % panels
-        count = min(width, outs - panel * width)
-        for k in range(depth):
-            for lane in range(count):
-                value = partial[0, g, panel, k, lane]
-                for part in range(1, parts):
-                    value += partial[part, g, panel, k, lane]
-                total[g, panel * width + lane, k] = value
-
-
-def _weight_parts(how: Geometry) -> Pair:
-    """Parts of the samples and blocks of the channels that make the tasks of a weight gradient."""
-    parts = 1
-    while 2 * parts <= min(how.x[0], WEIGHT_PARTS, PARTIAL_SUMS // math.prod(how.weight)):
-        parts *= 2
-    return parts, min(how.weight[1], -(-WEIGHT_PARTS // (parts * how.groups)))
-
-
-def _scratch(size: int, work: int, dtype: DType) -> Array:
-    """Room for each thread."""
-    return empty((get_num_threads() if work >= PARALLEL_FROM else 1, size), dtype)
-
-
 def _run(x: Array, weight: Array, bias: Array, y: Array, frame: Frame, plan: Plan,
          work: int) -> None:  # fmt: skip
     dtype, panels = x.dtype, plan.groups * plan.panels
@@ -343,7 +216,7 @@ def _run(x: Array, weight: Array, bias: Array, y: Array, frame: Frame, plan: Pla
     pack_weights.sized(packed.size, PARALLEL_FROM)(flat(plain(weight)), bias, plan, packed)
     pixels = max(CHUNK, plan.length)
     channels = x.shape[1] // plan.groups
-    scratch = _scratch(scratch_size(frame, plan, channels, pixels, dtype), work, dtype)
+    scratch = scratch_for(scratch_size(frame, plan, channels, pixels, dtype), work, dtype)
     convolve.sized(work, PARALLEL_FROM)(len(scratch), plain(x), packed, y, frame, plan, scratch)
 
 
@@ -385,18 +258,6 @@ class Conv(NumpyBackend):
         if not suits(grad, x) or not math.prod(shape):
             return super().conv2d_weight_grad(grad, x, shape, stride, padding, dilation, groups)
         how = Geometry(x.shape, shape, stride, padding, dilation, groups, grad.itemsize)
-        parts, blocks = _weight_parts(how)
-        channels = -(-shape[1] // blocks)
-        frame, plan = forward(how, channels)
-        depth = math.prod(shape[1:])
-        partial = empty((parts, groups, plan.panels, depth, plan.width), grad.dtype)
-        work = grad.size * depth
-        size = scratch_size(frame, plan, channels, plan.band * plan.length, grad.dtype)
-        scratch = _scratch(size, work, grad.dtype)
-        correlate.sized(work, PARALLEL_FROM)(
-            len(scratch), plain(grad), plain(x), partial.reshape(parts, -1, depth, plan.width),
-            blocks, frame, plan, scratch,
-        )  # fmt: skip
         total = empty(shape, grad.dtype)
-        add_up.sized(partial.size, 1 << 16)(partial, total.reshape(groups, -1, depth))
+        weight_grad(plain(grad), plain(x), total, how)
         return total

@@ -14,13 +14,16 @@ arXiv:1907.02129, section 3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from numba import types
 
+from ..interface import Array
 from .ir_words import INT, Words, number
-from .microkernel import isa
+from .jit import helper
+from .microkernel import PANEL, ROWS, VECTORS, isa
 from .outline import outlined
 
 
@@ -76,6 +79,10 @@ def _make(name: str, most: int, vectors: int, size: int) -> Any:
     )(windows)  # fmt: skip
 
 
+def _entry(builder: Any, table: Any, i: Any) -> Any:
+    return builder.sext(builder.load(builder.gep(table, [i])), INT)
+
+
 def _switch(
     most: int, tile: Any, context: Any, builder: Any, signature: Any, arguments: Any
 ) -> Any:
@@ -102,16 +109,13 @@ def _tile(vectors: int, size: int, rows: int, context: Any, builder: Any, kinds:
     image, factors = words.data(kinds[5], x, x_at), words.data(kinds[11], b, b_at)
     table, taps = words.data(kinds[7], row, r_at), words.data(kinds[9], col, k_at)
 
-    def entry(table: Any, i: Any) -> Any:
-        return builder.sext(builder.load(builder.gep(table, [i])), INT)
-
-    lines = [builder.gep(image, [entry(table, number(m))]) for m in range(rows)]
+    lines = [builder.gep(image, [_entry(builder, table, number(m))]) for m in range(rows)]
     first = []
     for m in range(rows):
         line = builder.gep(begin, [builder.mul(s_row, number(m))])
         first += [words.load(line, column) for column in columns]
     loop = _Loop(builder, depth, first)
-    tap = entry(taps, loop.index)
+    tap = _entry(builder, taps, loop.index)
     line = builder.gep(factors, [builder.mul(loop.index, number(vectors * words.lanes))])
     pieces = [words.load(line, column) for column in columns]
     sums, after = iter(loop.carried), []
@@ -160,16 +164,13 @@ def _line_tile(vectors: int, size: int, rows: int, context: Any, builder: Any, k
     )
     biases, weights = words.data(kinds[9], b, b_at), words.data(kinds[9], b, w_at)
 
-    def entry(table: Any, i: Any) -> Any:
-        return builder.sext(builder.load(builder.gep(table, [i])), INT)
-
-    lines = [builder.gep(image, [entry(table, number(2 * v))]) for v in range(vectors)]
-    places = [entry(table, number(2 * v + 1)) for v in range(vectors)]
+    lines = [builder.gep(image, [_entry(builder, table, number(2 * v))]) for v in range(vectors)]
+    places = [_entry(builder, table, number(2 * v + 1)) for v in range(vectors)]
     first = []
     for m in range(rows):
         first += [words.spread(words.load(biases, number(m), words.element))] * vectors
     loop = _Loop(builder, depth, first)
-    tap = entry(taps, loop.index)
+    tap = _entry(builder, taps, loop.index)
     factors = builder.gep(weights, [builder.mul(loop.index, width)])
     pieces = [words.load(line, tap) for line in lines]
     sums, after = iter(loop.carried), []
@@ -190,3 +191,101 @@ half = _make("windows_half", NARROW_ROWS, 1, isa().vector // 2)
 across = _make_across("across", isa().rows, 2, isa().vector)
 ALONE = 8  # vectors of a tile of one channel: as many sums as keep the multipliers busy
 across_alone = _make_across("across_alone", 1, ALONE, isa().vector)
+
+
+TAPS = 4  # of a tile of `dots`; with as many rows as their sums leave registers for
+DOT_ROWS = 6 if isa().rows >= 12 else 3
+
+
+@outlined(
+    "n", "real", "n", "n", "real", "n", "n", "real", "n", "taps", "n", "n", "n", "n", "taps", "n",
+    name="conv_dots",
+)  # fmt: skip
+def dots(
+    typing: Any, rows: Any, y: Any, y_at: Any, y_row: Any, g: Any, g_at: Any, g_row: Any, x: Any,
+    x_at: Any, spots: Any, whole: Any, first: Any, partly: Any, rest: Any, col: Any, k_at: Any,
+) -> Any:  # fmt: skip
+    """y[m, t] += sum over i of g[m, to + i] * x[from + col[t] + i], for t < TAPS, over spots.
+
+    The table spots is that of `across`: `whole` of its vectors from the beginning, and the first
+    `rest` numbers of `partly` more from line `first` on. Sums are vectors, added up at the end.
+    1 <= rows <= DOT_ROWS.
+    """
+    n = types.intp
+    signature = types.void(n, y, n, n, g, n, n, x, n, spots, n, n, n, n, col, n)
+    return signature, partial(_switch, DOT_ROWS, _dots)
+
+
+def _dots(rows: int, context: Any, builder: Any, kinds: Any, arguments: Any) -> None:
+    y, y_at, y_row, g, g_at, g_row, x, x_at, spots, whole, first, partly, rest, col, k_at = (
+        arguments
+    )
+    words = Words(context, builder, kinds[0].dtype, isa().vector)
+    grads, image = words.data(kinds[3], g, g_at), words.data(kinds[6], x, x_at)
+    table, taps = words.data(kinds[8], spots, number(0)), words.data(kinds[13], col, k_at)
+    lines = [builder.gep(grads, [builder.mul(g_row, number(m))]) for m in range(rows)]
+    seen = [builder.gep(image, [_entry(builder, taps, number(t))]) for t in range(TAPS)]
+
+    def over(load: Any, start: Any, count: Any, sums: list[Any]) -> list[Any]:
+        def body() -> list[Any]:
+            loop = _Loop(builder, count, sums)
+            i = builder.mul(builder.add(loop.index, start), number(2))
+            begin, to = (_entry(builder, table, builder.add(i, number(k))) for k in (0, 1))
+            left, after = [load(line, to) for line in lines], []
+            for t, line in enumerate(seen):
+                piece, totals = load(line, begin), loop.carried[t * rows : (t + 1) * rows]
+                after += words.in_order([
+                    words.multiply_add(row, piece, total)
+                    for row, total in zip(left, totals, strict=True)
+                ])  # fmt: skip
+            loop.end(after)
+            return after
+
+        return _if(builder, builder.icmp_signed(">", count, number(0)), sums, body)
+
+    sums = over(words.load, number(0), whole, [words.zero] * (rows * TAPS))
+    sums = over(words.first(rest), first, partly, sums)
+    target = words.data(kinds[0], y, y_at)
+    for m in range(rows):
+        found, at = words.totals(sums[m::rows]), builder.mul(y_row, number(m))
+        words.store(builder.fadd(words.load(target, at, found.type), found), target, at)
+
+
+def _if(builder: Any, condition: Any, otherwise: list[Any], body: Callable[[], Any]) -> list[Any]:
+    """The values that body makes if the condition holds, else the others."""
+    before = builder.block
+    with builder.if_then(condition):
+        values = body()
+        last = builder.block
+    merged = []
+    for value, other in zip(values, otherwise, strict=True):
+        phi = builder.phi(value.type)
+        phi.add_incoming(value, last)
+        phi.add_incoming(other, before)
+        merged.append(phi)
+    return merged
+
+
+@helper
+def tile_rows(
+    c: Array, c_at: int, start: Array, s_at: int, s_row: int, x: Array, x_at: int, row: Array,
+    r_at: int, rows: int, col: Array, k_at: int, b: Array, b_at: int, depth: int, width: int,
+) -> None:  # fmt: skip
+    """`conv_micro` for any number of rows, in register tiles as equal as possible."""
+    panel = PANEL // c.itemsize
+    most = ROWS if width == panel else NARROW_ROWS
+    tiles = (rows + most - 1) // most
+    done = 0
+    for t in range(tiles):
+        count = (rows - done) // (tiles - t)
+        to, begin = c_at + done * width, s_at + done * s_row
+        if width == panel:
+            wide(count, c, to, start, begin, s_row, x, x_at, row, r_at + done, col, k_at, b, b_at,
+                 depth)  # fmt: skip
+        elif width * VECTORS == panel:
+            single(count, c, to, start, begin, s_row, x, x_at, row, r_at + done, col, k_at, b, b_at,
+                   depth)  # fmt: skip
+        else:
+            half(count, c, to, start, begin, s_row, x, x_at, row, r_at + done, col, k_at, b, b_at,
+                 depth)  # fmt: skip
+        done += count

@@ -17,8 +17,11 @@ import numpy as np
 from ..interface import Array, DType, Pair, Shape
 from ..numpy_backend.windows import framed, out_size
 from .frames import Frame
+from .jit import get_num_threads
+from .memory import empty
 from .microkernel import PANEL, VECTORS
 
+PARALLEL_FROM = 1 << 18  # multiply-adds; below, a launch costs more than it saves
 CACHE = 400_000  # bytes of a frame: less than half of a second cache
 PARTS = 16  # into how many tasks work is split, if its shape allows
 
@@ -241,3 +244,24 @@ def scratch_size(frame: Frame, plan: Plan, channels: int, pixels: int, dtype: DT
     planes = channels * len(frame.rows) * len(frame.columns) * frame.lines * frame.length
     across = max(plan.width, panel // VECTORS)
     return (planes if frame.copied else 0) + (pixels + panel) * 3 * across + panel
+
+
+def scratch_for(size: int, work: int, dtype: DType) -> Array:
+    """Room for each thread that so many multiply-adds are worth."""
+    return empty((get_num_threads() if work >= PARALLEL_FROM else 1, size), dtype)
+
+
+@lru_cache(maxsize=512)
+def _runs(how: tuple[int, ...]) -> Array:
+    """Where vectors of lines begin in a frame and in the gradient: whole ones, then rests."""
+    lines, step, length, lanes = how
+    line, whole = np.arange(lines)[:, None], length // lanes
+    starts = np.arange(whole) * lanes, np.array([whole * lanes])
+    places = [[line * by + start for by in (step, length)] for start in starts]
+    return _table(np.concatenate([np.stack(p, -1).reshape(-1, 2) for p in places]))
+
+
+def runs(frame: Frame, plan: Plan, taps: int, itemsize: int) -> tuple[Array, Array]:
+    """The taps of a plan, filled up to tiles of so many, and the vectors of its bands' lines."""
+    col = np.concatenate([plan.col, np.zeros(-plan.col.size % taps, np.int32)])
+    return col, _runs((plan.band, frame.length, plan.length, PANEL // VECTORS // itemsize))
