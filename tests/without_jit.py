@@ -27,8 +27,8 @@ def install() -> None:
     """Let the backend start, and its kernels run one after the other on the calling thread."""
     vector = microkernel.isa().vector
     for name, stand_in in (
-        ("copy_lines", _copy_lines), ("copy_every_second", _copy_every_second),
-        ("fill_run", _fill_run), ("weave_lines", _weave_lines),
+        ("copy_numbers", _copy_lines), ("copy_every_second", _copy_every_second),
+        ("clear_run", _clear_run), ("weave_lines", _weave_lines),
         ("transpose_block", _transpose_block),
         ("wide", _windows(2 * vector)), ("single", _windows(vector)),
         ("half", _windows(vector // 2)), ("across", _across(2, vector)),
@@ -70,8 +70,8 @@ def _weave_lines(
         target[into] = source[_lines(start + second * gap, source_step, lines, count)]
 
 
-def _fill_run(target: np.ndarray, at: int, count: int, value: float) -> None:
-    target[at : at + count] = value
+def _clear_run(target: np.ndarray, at: int, count: int) -> None:
+    target[at : at + count] = 0
 
 
 def _windows(width_bytes: int) -> Any:

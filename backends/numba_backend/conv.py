@@ -29,10 +29,10 @@ from .conv_plan import (
     scratch_size,
 )
 from .conv_weights import weight_grad
-from .frames import Frame, fill_frame
+from .frames import LINES, Frame, fill_frame
 from .jit import helper, kernel
 from .layout import flat, plain, suits
-from .lines import copy_lines, fill_run, weave_lines
+from .lines import clear_run, copy_numbers, weave_lines
 from .memory import empty
 from .microkernel import PANEL, ROWS, VECTORS, transpose_block
 from .outline import tasks
@@ -61,7 +61,7 @@ def pack_weights(weight: Array, bias: Array, plan: Plan, packed: Array) -> None:
                 line[lane] = 0
 
 
-@tasks(calls=[wide, single, half, across, across_alone, transpose_block])
+@tasks(calls=[wide, single, half, across, across_alone, transpose_block, weave_lines, *LINES])
 def convolve(x: Array, packed: Array, y: Array, frame: Frame, plan: Plan, scratch: Array,
              part: int) -> None:  # fmt: skip
     """y = bias + the windows of x times weights, for each sample, group, band of lines and phase.
@@ -114,7 +114,7 @@ def make_rows(planes: Array, at: int, packed: Array, plan: Plan, phase: int, pan
             first, depth, _, column, _, columns = plan.phases[phase * plan.column_step + j]
             apart = turned + (room * max(width, lanes) if plan.column_step == 2 and column else 0)
             if depth == 0:
-                fill_run(space, apart, count * room, 0)
+                clear_run(space, apart, count * room)
             elif across_lines * some >= 2:
                 target, place, far = out, to - done * length, y.shape[2] * y.shape[3]
                 if not whole:
@@ -182,7 +182,9 @@ def turn_back(space: Array, tiles: int, width: int, channels: int, pixels: int, 
             transpose_block(space, tiles + p * width + c, width, space, turned + c * room + p,
                             room)  # fmt: skip
         if whole:
-            copy_lines(out, start + c * image, image, space, turned + c * room, room, count, pixels)
+            copy_numbers(
+                out, start + c * image, image, space, turned + c * room, room, count, pixels
+            )
 
 
 @helper
@@ -190,7 +192,7 @@ def put_lines(source: Array, start: int, step: int, y: Array, at: int, y_step: i
               lines: int, count: int) -> None:  # fmt: skip
     """Lines that are `step` apart, to lines of y that are `y_step`, elements `spacing` apart."""
     if spacing == 1:
-        copy_lines(y, at, y_step, source, start, step, lines, count)
+        copy_numbers(y, at, y_step, source, start, step, lines, count)
         return
     for i in range(lines):
         for w in range(count):

@@ -15,9 +15,9 @@ from numba import prange
 from ..interface import Array, Pair
 from .conv_micro import DOT_ROWS, TAPS, dots, half, single, tile_rows, wide
 from .conv_plan import PARALLEL_FROM, Geometry, Plan, forward, runs, scratch_for, scratch_size
-from .frames import Frame, fill_frame
+from .frames import LINES, Frame, fill_frame
 from .jit import helper, kernel
-from .lines import copy_lines, fill_run
+from .lines import clear_run, copy_numbers
 from .memory import empty
 from .microkernel import PANEL, VECTORS, transpose_block
 from .outline import tasks
@@ -26,7 +26,7 @@ PARTS = 8  # into how many tasks the work is split, if its shape allows
 PARTIAL_SUMS = 1 << 18  # elements that the parts may take together: 1 MB
 
 
-@tasks(calls=[wide, single, half, transpose_block])
+@tasks(calls=[wide, single, half, transpose_block, *LINES])
 def correlate(grad: Array, x: Array, partial: Array, blocks: int, frame: Frame, plan: Plan,
               scratch: Array, part: int) -> None:  # fmt: skip
     """partial[p] = sum over part p of the samples of windows of x times grad, by channel blocks.
@@ -42,7 +42,7 @@ def correlate(grad: Array, x: Array, partial: Array, blocks: int, frame: Frame, 
     edge = space.size - lanes * lanes
     start = edge - PANEL // x.itemsize
     turned = start - (plan.band * plan.length + 2 * lanes) * width
-    fill_run(space, start, space.size - start, 0)
+    clear_run(space, start, space.size - start)
     total = partial.reshape(-1)
     for task in range(part * tasks // parts, (part + 1) * tasks // parts):
         p, g, block = task // (plan.groups * blocks), task // blocks % plan.groups, task % blocks
@@ -91,12 +91,12 @@ def turn(grad: Array, channel: int, channels: int, line: int, pixels: int, space
                 transpose_block(grads, start + c * image + at, image, space, to + at * width + c,
                                 width)  # fmt: skip
             else:
-                copy_lines(space, edge, lanes, grads, start + c * image + p, image, count,
+                copy_numbers(space, edge, lanes, grads, start + c * image + p, image, count,
                            min(lanes, pixels - p))  # fmt: skip
                 transpose_block(space, edge, lanes, space, to + p * width + c, width)
 
 
-@tasks(calls=[dots])
+@tasks(calls=[dots, *LINES])
 def correlate_few(grad: Array, x: Array, partial: Array, col: Array, spots: Array, frame: Frame,
                   plan: Plan, scratch: Array, part: int) -> None:  # fmt: skip
     """As `correlate`, with partial (P, O, K), K filled up to whole tiles, and one task a group."""
@@ -110,7 +110,7 @@ def correlate_few(grad: Array, x: Array, partial: Array, col: Array, spots: Arra
     for task in range(part * tasks // parts, (part + 1) * tasks // parts):
         p, g = task // groups, task % groups
         into = (p * partial.shape[1] + g * outs) * padded
-        fill_run(total, into, outs * padded, 0)
+        clear_run(total, into, outs * padded)
         begin = p * x.shape[0] // partial.shape[0]
         for n in range(begin, (p + 1) * x.shape[0] // partial.shape[0]):
             for band in range(plan.bands):

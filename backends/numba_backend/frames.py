@@ -20,7 +20,9 @@ from typing import NamedTuple
 
 from ..interface import Array, Pair
 from .jit import helper
-from .lines import copy_every_second, copy_lines, fill_run
+from .lines import clear_run, copy_every_second, copy_numbers
+
+LINES = copy_numbers, copy_every_second, clear_run  # what a kernel calls with `fill_frame`
 
 
 class Frame(NamedTuple):
@@ -66,7 +68,7 @@ def fill_frame(x: Array, sample: int, channel: int, channels: int, first: int, f
     line, size = frame.row_step * width, frame.lines * frame.length
     between = frame.columns.size * frame.rows.size * size
     if fresh:
-        fill_run(planes, 0, channels * between, 0)
+        clear_run(planes, 0, channels * between)
     elements = x.reshape(-1)
     plane = 0
     for column in frame.columns:
@@ -80,7 +82,7 @@ def fill_frame(x: Array, sample: int, channel: int, channels: int, first: int, f
             for c in range(channels):
                 to, out_of = at + c * between, start + c * height * width
                 if frame.column_step == 1:
-                    copy_lines(planes, to, frame.length, elements, out_of, line,
+                    copy_numbers(planes, to, frame.length, elements, out_of, line,
                                bottom - top, high - low)  # fmt: skip
                 elif frame.column_step == 2:
                     copy_every_second(planes, to, frame.length, elements, out_of, line,

@@ -18,6 +18,7 @@ from numba.core import cgutils as cgutils_untyped
 
 from .ir_words import INT, Words, number
 from .microkernel import isa
+from .outline import outlined
 
 cgutils: Any = cgutils_untyped
 intrinsic: Any = numba.extending.intrinsic
@@ -34,20 +35,31 @@ def copy_lines(typing: Any, target: Any, at: Any, target_step: Any, source: Any,
     return types.void(target, n, n, source, n, n, n, n), partial(_lines, _copied)
 
 
-@cast("Callable[[Any], Any]", intrinsic)
+_MOVES = "real", "n", "n", "real", "n", "n", "n", "n"
+
+
+@outlined(*_MOVES)
+def copy_numbers(typing: Any, target: Any, at: Any, target_step: Any, source: Any, start: Any,
+                 source_step: Any, lines: Any, count: Any) -> Any:  # fmt: skip
+    """`copy_lines` for float32 and float64, compiled once for all kernels."""
+    n = types.intp
+    return types.void(target, n, n, source, n, n, n, n), partial(_lines, _copied)
+
+
+@outlined(*_MOVES)
 def copy_every_second(typing: Any, target: Any, at: Any, target_step: Any, source: Any, start: Any,
                       source_step: Any, lines: Any, count: Any) -> Any:  # fmt: skip
-    """As `copy_lines`, but every second element of the source, `count` of them."""
+    """As `copy_numbers`, but every second element of the source, `count` of them."""
     n = types.intp
     return types.void(target, n, n, source, n, n, n, n), partial(_lines, _every_second)
 
 
-@cast("Callable[[Any], Any]", intrinsic)
+@outlined("real", "n", "n", "real", "n", "n", "n", "n", "n")
 def weave_lines(typing: Any, target: Any, at: Any, target_step: Any, source: Any, start: Any,
                 gap: Any, source_step: Any, lines: Any, count: Any) -> Any:  # fmt: skip
     """Two lines become one, their elements in turns: the second begins `gap` after the first.
 
-    `count` elements of each; otherwise as `copy_lines`.
+    `count` elements of each; otherwise as `copy_numbers`.
     """
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -68,23 +80,23 @@ def weave_lines(typing: Any, target: Any, at: Any, target_step: Any, source: Any
     return types.void(target, n, n, source, n, n, n, n, n), emit
 
 
-@cast("Callable[[Any], Any]", intrinsic)
-def fill_run(typing: Any, target: Any, at: Any, count: Any, value: Any) -> Any:
-    """target[at : at + count] = value, of a flat array."""
+@outlined("real", "n", "n")
+def clear_run(typing: Any, target: Any, at: Any, count: Any) -> Any:
+    """target[at : at + count] = 0, of a flat array."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        target, at, count, value = arguments
+        target, at, count = arguments
 
-        def filled(words: Words, to: Any, out_of: Any, i: Any) -> None:
-            words.store(words.spread(value), to, i)
+        def cleared(words: Words, to: Any, out_of: Any, i: Any) -> None:
+            words.store(words.zero, to, i)
 
         zero, one = number(0), number(1)
-        _lines(
-            filled, context, builder, signature, [target, at, zero, target, at, zero, one, count]
+        return _lines(
+            cleared, context, builder, signature, [target, at, zero, target, at, zero, one, count]
         )
 
     n = types.intp
-    return types.void(target, n, n, target.dtype), emit
+    return types.void(target, n, n), emit
 
 
 def _copied(words: Words, to: Any, out_of: Any, i: Any) -> None:
