@@ -8,94 +8,19 @@ and what differs otherwise was computed from the input where nobody saw it, whic
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..engine.apply import apply
-from ..engine.function import Function
 from ..engine.tensor import Tensor
-from ..errors import ArgumentError, GraphError, ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..nn import Module
-from ..ops import broadcast_to, check, concatenate
-from .tracing import Call, Run, Seen, mapped, other_values, record, same
+from ..ops import check, concatenate
+from .merge import Merge
+from .nodes import Node, Size, Value, resolved
+from .tracing import mapped, other_values, record
 
-
-@dataclass(frozen=True)
-class Size:
-    """A number that grows with the batch: slope * batch + start."""
-
-    slope: int
-    start: int
-
-    def at(self, batch: int) -> int:
-        """The number for a batch of that size.
-
-        >>> Size(2, 1).at(10)
-        21
-        """
-        return self.slope * batch + self.start
-
-
-@dataclass(eq=False)
-class Value:
-    """A tensor of the graph. kind is "input", "parameter" or "buffer" (which have a `path` in the
-    model), "constant", or "result" (which has a `producer`).
-    """
-
-    index: int  # in the order in which they took part
-    kind: str
-    shape: tuple[int, ...]  # for the example's batch
-    dtype: np.dtype[Any]
-    path: str = ""
-    tensor: Tensor | None = None  # of a parameter, buffer or constant
-    producer: Node | None = None
-    consumers: list[Node] = field(default_factory=list)
-    sizes: tuple[int | Size, ...] = ()  # the shape for any batch
-
-    def at(self, batch: int) -> Tensor:
-        """A parameter, buffer or constant as it takes part in a batch of that size."""
-        assert self.tensor is not None
-        if self.kind != "constant" or self.sizes == self.shape:
-            return self.tensor
-        return broadcast_to(self.tensor, _resolved(self.sizes, batch))
-
-    def __str__(self) -> str:
-        if self.kind == "constant":
-            return f"constant{self.shape}"
-        return self.path or f"%{self.index}"
-
-    __repr__ = __str__
-
-
-@dataclass(eq=False)
-class Node:
-    """One operation. `function` has its settings (`function.geometry` of a convolution, say) for
-    the example's batch; inputs are Values, numbers (a Size, if it grows with the batch) or None, in
-    the order of its `forward`.
-    """
-
-    index: int
-    function: Function
-    inputs: tuple[Any, ...]
-    output: Value
-    module: str  # the path of the innermost module in which it ran
-    settings: dict[str, Any]  # what `function` was made with, for any batch
-
-    @property
-    def op(self) -> str:
-        """The name of the operation's class."""
-        return type(self.function).__name__
-
-    def at(self, batch: int) -> Function:
-        """A new instance of the operation, for a batch of that size."""
-        return _made(type(self.function), _resolved(self.settings, batch))
-
-    def __str__(self) -> str:
-        return f"{self.output} = {self.op}({', '.join(map(str, self.inputs))})"
-
-    __repr__ = __str__
+__all__ = ["Graph", "Node", "Size", "Value", "trace"]
 
 
 @dataclass(eq=False)
@@ -144,7 +69,7 @@ class Graph:
             if value.tensor is not None:
                 held[value] = value.at(batch)
         for node in self.nodes:
-            arguments = _resolved(mapped(node.inputs, held.__getitem__, Value), batch)
+            arguments = resolved(mapped(node.inputs, held.__getitem__, Value), batch)
             held[node.output] = apply(node.at(batch), *arguments)
         return mapped(self.result, held.__getitem__, Value)
 
@@ -155,7 +80,7 @@ class Graph:
         if first is not None and len(given) == len(self.inputs) and self.batch_axis is not None:
             x = given[self.inputs.index(first)]
             batch = x.shape[self.batch_axis] if x.ndim == len(first.shape) else 0
-        wanted = [_resolved(value.sizes, batch) for value in self.inputs]
+        wanted = [resolved(value.sizes, batch) for value in self.inputs]
         if [x.shape for x in given] != wanted:
             shapes = ", ".join(str(x.shape) for x in given)
             raise ShapeError(
@@ -209,11 +134,16 @@ def trace(model: Module, *example: Any, batch_axis: int = 0) -> Graph:
     if axis is not None:
         try:
             twice = mapped(example, _once(lambda x: _doubled(x, axis, batch)))
-            return _Merge(first, record(model, twice), batch, 2 * batch).graph(model, axis)
+            return _graph(model, Merge(first, record(model, twice), batch, 2 * batch), axis)
         except Exception:  # of the model's own code, too: another run of one size shows what it is
             pass
     again = record(model, mapped(example, _once(other_values)))
-    return _Merge(first, again, batch, batch).graph(model, None)
+    return _graph(model, Merge(first, again, batch, batch), None)
+
+
+def _graph(model: Module, merged: Merge, axis: int | None) -> Graph:
+    parts = (merged.inputs, merged.nodes, merged.values, merged.result)
+    return Graph(model, *parts, merged.batch, axis)
 
 
 def _tensors(x: Any) -> list[Tensor]:
@@ -232,122 +162,3 @@ def _doubled(x: Tensor, axis: int, batch: int) -> Tensor:
     other = other_values(x)
     fits = x.ndim > axis and x.shape[axis] == batch
     return concatenate([other, other_values(other)], axis) if fits else other
-
-
-class _Merge:
-    """Makes one graph of two runs."""
-
-    def __init__(self, first: Run, second: Run, batch: int, other: int) -> None:
-        self.first, self.second, self.batch, self.other = first, second, batch, other
-
-    def graph(self, model: Module, axis: int | None) -> Graph:
-        """The graph. Raises: GraphError for what is not alike."""
-        if [c.kind for c in self.first.calls] != [c.kind for c in self.second.calls]:
-            raise GraphError(
-                f"trace: {type(model).__name__} runs other operations for other values of its "
-                "input; replace the condition by where(), or trace the part without it"
-            )
-        calls = zip(self.first.calls, self.second.calls, strict=True)
-        self.values: dict[Seen, Value] = {}
-        inputs = [
-            self._value(*x, "input")
-            for x in zip(self.first.inputs, self.second.inputs, strict=True)
-        ]
-        nodes = [self._node(i, a, b) for i, (a, b) in enumerate(calls)]
-        ends: list[tuple[Seen, Seen]] = []
-        others: list[Seen] = []
-        mapped(self.second.result, others.append, Seen)
-        left = iter(others)
-        mapped(self.first.result, lambda a: ends.append((a, next(left, a))), Seen)
-        for a, b in ends:
-            self._value(a, b, "the result")
-        result = mapped(self.first.result, self.values.__getitem__, Seen)
-        values = sorted(self.values.values(), key=lambda v: v.index)
-        return Graph(model, inputs, nodes, values, result, self.batch, axis)
-
-    def _node(self, index: int, a: Call, b: Call) -> Node:
-        where = f"{a.kind.__name__} in module {a.module!r}"
-        if len(a.inputs) != len(b.inputs) or a.module != b.module:
-            raise GraphError(f"trace: {where} has other inputs when the input has other values")
-        inputs = tuple(
-            self._value(x, y, where)
-            if isinstance(x, Seen) and isinstance(y, Seen)
-            else self._blend(x, y, where)
-            for x, y in zip(a.inputs, b.inputs, strict=True)
-        )
-        settings = self._blend(a.settings, b.settings, where)
-        output = self._value(a.output, b.output, where)
-        function = _made(a.kind, _resolved(settings, self.batch))
-        node = Node(index, function, inputs, output, a.module, settings)
-        output.producer = node
-        for value in {id(x): x for x in inputs if isinstance(x, Value)}.values():
-            value.consumers.append(node)
-        return node
-
-    def _value(self, a: Seen, b: Seen, where: str) -> Value:
-        if a in self.values and a.index == b.index:
-            return self.values[a]
-        if (a.kind, a.index, a.path) != (b.kind, b.index, b.path):
-            raise GraphError(f"trace: {where} takes other tensors when the input has other values")
-        sizes = self._blend(a.tensor.shape, b.tensor.shape, where)
-        value = Value(a.index, a.kind, a.tensor.shape, a.tensor.dtype, a.path, sizes=sizes)
-        if a.kind == "constant":
-            value.tensor = self._constant(a.tensor, b.tensor, sizes, where)
-        elif a.kind in ("parameter", "buffer"):
-            value.tensor = a.tensor
-        self.values[a] = value
-        return value
-
-    def _constant(self, a: Tensor, b: Tensor, sizes: Any, where: str) -> Tensor:
-        """A constant, of length 1 along the axes of the batch: all samples must have the same."""
-        one = b[tuple(slice(0, 1) if isinstance(n, Size) else slice(None) for n in sizes)].clone()
-        if not (same(broadcast_to(one, a.shape), a) and same(broadcast_to(one, b.shape), b)):
-            raise GraphError(
-                f"trace: {where} reads a tensor of shape {a.shape} that depends on the input and "
-                "was computed where no operation was seen, such as with NumPy; compute it with "
-                "minidl.ops, or write it as a Function"
-            )
-        return one
-
-    def _blend(self, x: Any, y: Any, where: str) -> Any:
-        """What two runs have in common, with a Size for each number that grows with the batch."""
-        if isinstance(x, dict) and isinstance(y, dict) and x.keys() == y.keys():
-            return {key: self._blend(x[key], y[key], where) for key in x}
-        if type(x) is type(y) and isinstance(x, (tuple, list)) and len(x) == len(y):
-            items = [self._blend(*pair, where) for pair in zip(x, y, strict=True)]
-            return type(x)(*items) if hasattr(x, "_fields") else type(x)(items)
-        if isinstance(x, slice) and isinstance(y, slice):
-            left, right = ((s.start, s.stop, s.step) for s in (x, y))
-            return slice(*self._blend(left, right, where))
-        if type(x) is type(y) is int and x != y and self.batch != self.other:
-            slope, rest = divmod(y - x, self.other - self.batch)
-            if not rest:
-                return Size(slope, x - slope * self.batch)
-        elif type(x) is type(y) and (x is y or _alike(x, y)):
-            return x
-        raise GraphError(
-            f"trace: {where} has the setting {x!r}, but {y!r} when the input has other values; "
-            "settings cannot depend on the input"
-        )
-
-
-def _alike(x: Any, y: Any) -> bool:
-    """Whether two settings are the same. Objects without an equality of their own are told apart
-    by their class only.
-    """
-    if hasattr(x, "dtype") and hasattr(x, "shape"):
-        return bool(x.shape == y.shape and x.dtype == y.dtype and (x == y).all())
-    own = "__eq__" in vars(type(x)) or isinstance(x, (str, bytes, int, float))
-    return not own or bool(x == y) or x != x
-
-
-def _resolved(template: Any, batch: int) -> Any:
-    """A template's numbers for a batch of that size."""
-    return mapped(template, lambda size: size.at(batch), Size)
-
-
-def _made(kind: type[Function], settings: dict[str, Any]) -> Function:
-    """An operation with these settings; `__init__` would want them under other names."""
-    function = kind.__new__(kind)
-    vars(function).update(settings)
-    return function

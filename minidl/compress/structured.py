@@ -140,7 +140,8 @@ def _groups(channels: Channels) -> list[Group]:
             touched.setdefault(label, []).append(place)
     kinds: dict[tuple[Place, ...], list[int]] = {}
     for label, places in touched.items():
-        kinds.setdefault(tuple(places), []).append(label)
+        if any(value.kind == "parameter" for value, _ in places):
+            kinds.setdefault(tuple(places), []).append(label)
     return [
         Group(np.array(sorted(labels)), {place: rows[place] for place in places})
         for places, labels in kinds.items()
