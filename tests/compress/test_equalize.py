@@ -100,3 +100,28 @@ def test_in_place_and_wrong_arguments(backend):
             equalize(model, x, iterations)
     with pytest.raises(DTypeError, match="must be a Module"):
         equalize(3, x)
+
+
+class Mixed(nn.Module):
+    """What does not let a scale through: channels that a weight mixes, results that are shown."""
+
+    def __init__(self, backend, shown):
+        super().__init__()
+        self.conv, self.head = (
+            nn.Conv2d(3, 4, 1, **options(backend)),
+            nn.Linear(4, 4, **options(backend)),
+        )
+        self.last, self.shown = nn.Linear(4, 2, **options(backend)), shown
+        self.mix = nn.Parameter(minidl.randn(4, 4, backend=backend))
+
+    def forward(self, x):
+        y = minidl.ops.einsum("nchw,cd->nd", self.conv(x), self.mix)
+        hidden = self.head(y).relu()
+        return (hidden, self.last(hidden)) if self.shown else self.last(hidden)
+
+
+def test_scales_stop_where_something_else_would_see_them(backend):
+    x = images(backend)
+    model = Mixed(backend, False)
+    assert pairs(trace(model, x)) == [(model.head, model.last)]
+    assert pairs(trace(Mixed(backend, True), x)) == []

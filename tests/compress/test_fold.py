@@ -135,3 +135,25 @@ def test_nothing_to_fold_and_wrong_models(backend):
     draw.forward = minidl.ops.dropout
     with pytest.raises(GraphError, match="draws random numbers"):
         fold(draw, vectors(backend))
+
+
+class Shared(nn.Module):
+    """One layer before two norms, or a result that is returned as well."""
+
+    def __init__(self, backend, twice):
+        super().__init__()
+        self.conv, self.twice = nn.Conv2d(3, 3, 1, **options(backend)), twice
+        self.one, self.two = norm(3, backend), norm(3, backend)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return (self.one(y), self.two(self.conv(y * 2)) if self.twice else y)
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_layers_and_results_that_are_used_elsewhere_stay(backend, twice):
+    model, x = settled(Shared(backend, twice)), images(backend)
+    folded = fold(model, x)
+    assert norms(folded) == 2
+    for a, b in zip(folded(x), model.eval()(x), strict=True):
+        assert_same(a.numpy(), b.numpy())

@@ -303,3 +303,35 @@ def test_one_input_channel_is_no_depthwise_convolution(backend):
     )
     small = structured.prune_channels(model, images(backend, 1), 0.5)
     assert (small[0].out_channels, small[0].groups) == (2, 1)
+
+
+def test_heads_with_masks_of_their_own_stay(backend):
+    model, (x, y), _ = FIXED["crossed"](backend)
+    mask = minidl.zeros((3 * 2, 4, 5), backend=backend)
+    with pytest.raises(ArgumentError, match="nothing to prune"):
+        structured.prune_heads(model.attention, (x, y, y, None, False, mask), 0.5)
+    shared = minidl.zeros((4, 5), backend=backend)
+    small = structured.prune_heads(model.attention, (x, y, y, None, False, shared), 0.5)
+    assert small.num_heads == 1
+
+
+class Products(nn.Module):
+    """A product with a weight, and one of two results."""
+
+    def __init__(self, backend):
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 4, **options(backend)), nn.Linear(3, 4, **options(backend))
+        self.weight = nn.Parameter(minidl.ones((4, 5), backend=backend))
+        self.head = nn.Linear(5, 2, **options(backend))
+
+    def forward(self, x):
+        met = self.b(x).sigmoid().unsqueeze(1) @ self.b(x).sigmoid().unsqueeze(2)
+        return self.head((self.a(x) @ self.weight).relu()) + met.squeeze(2)
+
+
+def test_only_products_with_weights_lose_channels(backend):
+    x = minidl.ones((2, 3), backend=backend)
+    groups = structured.channel_groups(Products(backend), x)
+    assert [[value.path for value, _ in group.places] for group in groups] == [
+        ["a.weight", "a.bias", "weight"], ["weight", "head.weight"],
+    ]  # fmt: skip
