@@ -36,7 +36,7 @@ def run(isa: str, program: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@kernel(exact=True)
+@kernel(exact=True, calls=[microkernel.micro, microkernel.transpose_block])
 def multiply(a, a_row, a_step, b, b_step, b_column, y, depth, add):
     rows, columns = y.shape
     microkernel.product(
