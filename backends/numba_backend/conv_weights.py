@@ -23,6 +23,7 @@ from .microkernel import PANEL, VECTORS, transpose_block
 from .outline import tasks
 
 PARTS = 8  # into how many tasks the work is split, if its shape allows
+FEW = 8  # outputs of a group; with 16, vectors of channels took 0.79 ms where pixels took 0.93
 PARTIAL_SUMS = 1 << 18  # elements that the parts may take together: 1 MB
 
 
@@ -163,7 +164,7 @@ def weight_grad(grad: Array, x: Array, total: Array, how: Geometry) -> None:
     lanes = PANEL // VECTORS // how.itemsize
     work = grad.size * depth
     parts, blocks = _parts(how)
-    if outs <= lanes // 2 <= grad.shape[3]:
+    if outs <= FEW and grad.shape[3] >= lanes // 2:
         frame, plan = forward(how, how.weight[1])
         col, spots = runs(frame, plan, TAPS, how.itemsize)
         few = empty((parts, how.weight[0], col.size), x.dtype)
