@@ -8,7 +8,7 @@ import numpy as np
 
 from ..interface import Array, Pair, Shape
 from ..numpy_backend import NumpyBackend
-from .layout import flat, optional, plain, suits
+from .layout import F32, F64, flat, optional, plain, suits
 from .memory import empty
 from .microkernel import PANEL, ROWS, micro, product, transpose_block
 from .outline import tasks
@@ -18,15 +18,17 @@ from .outline import tasks
 LARGE = 1 << 19
 HEIGHT = 256  # rows of a tile: with DEPTH numbers each, what stays in the second cache
 Triple = tuple[int, int, int]
+NO_GATE = {dtype: np.empty(0, dtype) for dtype in (F32, F64)}
 FEW = 4  # tiles; with fewer, rows are split as well
 
 
 @tasks(calls=[micro, transpose_block])
 def products(a: Array, a_strides: Triple, b: Array, b_strides: Triple, bias: Array, y: Array,
-             depth: int, tile: Pair, relu: bool, part: int) -> None:  # fmt: skip
+             depth: int, tile: Pair, relu: bool, gate: Array, part: int) -> None:  # fmt: skip
     """A tile of y[n] = a[n] @ b[n] + bias, and relu of it if asked for, while it is in the cache.
 
-    a and b are flat; their strides are (matrix, row, column).
+    a and b are flat; their strides are (matrix, row, column). Where gate, flat and as large as y,
+    is not positive, y becomes 0: so relu's gradient is taken in the same pass.
     """
     rows, columns = y.shape[1:]
     down, across = (rows + tile[0] - 1) // tile[0], (columns + tile[1] - 1) // tile[1]
@@ -48,6 +50,11 @@ def products(a: Array, a_strides: Triple, b: Array, b_strides: Triple, bias: Arr
             row = y[n, m, c : c + width]
             for i in range(width):
                 row[i] = 0 if row[i] <= 0 else row[i]
+    if gate.size:
+        for m in range(r, r + height):
+            row, start = y[n, m, c : c + width], gate[(n * rows + m) * columns + c :]
+            for i in range(width):
+                row[i] = 0 if start[i] <= 0 else row[i]
 
 
 def tile_size(batch: int, rows: int, columns: int, itemsize: int) -> Pair:
@@ -125,5 +132,6 @@ def _product(a: Array, b: Array, bias: Array | None, y: Array, relu: bool = Fals
     tile = tile_size(stack.shape[0], stack.shape[1], columns, y.itemsize)
     tiles = stack.shape[0] * -(-stack.shape[1] // tile[0]) * -(-columns // tile[1])
     products(
-        tiles, *_operand(a), *_operand(b), optional(bias, y.dtype), stack, a.shape[-1], tile, relu
+        tiles, *_operand(a), *_operand(b), optional(bias, y.dtype), stack, a.shape[-1], tile, relu,
+        NO_GATE[y.dtype],
     )

@@ -39,8 +39,8 @@ class Scope:
         self.views: dict[str, str] = {}
         self.kernels: dict[str, str] = {}
         self.samples: list[tuple[str, tuple[Any, ...]]] = []  # of arguments of outlined kernels
-        self.before: list[tuple[str, str, tuple[Any, ...]]] = []  # what to compute before a run
-        self.constants = self.words = 0  # how many of these arrays are in use
+        self.before: list[tuple[str, tuple[Any, ...]]] = []  # what Python does before each run
+        self.given = 0  # numbers that are new in each run
         self.parallel = False
 
     def array(self, value: Value, *shape: int) -> str:
@@ -77,19 +77,17 @@ class Scope:
 
     def numbers(self, expression: str, arguments: Sequence[Any], count: int) -> list[str]:
         """The names of what a Python expression makes of arguments before each run: floats."""
-        first = self.constants
-        self.constants += count
-        self.before.append((f"constants[{first}:{self.constants}]", expression, tuple(arguments)))
-        return [f"constants[{i}]" for i in range(first, self.constants)]
+        first, self.given = self.given, self.given + count
+        pack = f"pack_into('{count}d', given, {8 * first}, *({expression}))"
+        self.before.append((pack, tuple(arguments)))
+        return [f"given[{i}]" for i in range(first, self.given)]
 
     def integers(self, arguments: Sequence[Any], *expressions: str) -> list[str]:
         """The same for integers of 64 bits."""
-        names = []
-        for expression in expressions:
-            names.append(f"words[{self.words}]")
-            self.before.append((names[-1], expression, tuple(arguments)))
-            self.words += 1
-        return names
+        first, self.given = self.given, self.given + len(expressions)
+        pack = f"pack_into('{len(expressions)}Q', given, {8 * first}, {', '.join(expressions)})"
+        self.before.append((pack, tuple(arguments)))
+        return [f"given.view(np.uint64)[{i}]" for i in range(first, self.given)]
 
 
 def lowers(*methods: str) -> Callable[[Entry], Entry]:
@@ -147,10 +145,13 @@ def spread(x: Array, count: int, step: int) -> Array:
 
 # -- products -------------------------------------------------------------------------------------
 def product(
-    scope: Scope, a: Value, b: Value, bias: Value | None, y: Value, turned: bool, relu: bool = False
-) -> Lines:
-    """y = a @ b + bias, or with `turned` a @ b transposed + bias, and relu of it if asked for."""
-    if not suits(y, bias) or any(v.dtype != y.dtype or not v.size for v in (a, b)):
+    scope: Scope, a: Value, b: Value, bias: Value | None, y: Value, turned: bool = False,
+    relu: bool = False, gate: Value | None = None,
+) -> Lines:  # fmt: skip
+    """y = a @ b + bias, or with `turned` a @ b transposed + bias, and relu of it if asked for; 0
+    where a gate is not positive.
+    """
+    if not suits(y, bias, gate) or any(v.dtype != y.dtype or not v.size for v in (a, b)):
         return None
     first, second = _strides(a), _strides(b)
     if first is None or second is None:
@@ -162,18 +163,21 @@ def product(
         batch, rows = 1, batch * rows  # all rows of the matrices in a meet one b
     elif any(math.prod(v.shape[:-2]) not in (1, batch) for v in (a, b)):
         return None
-    depth, tile = a.shape[-1], linear.tile_size(batch, rows, columns, y.dtype.itemsize)
+    depth, work = a.shape[-1], batch * rows * columns * a.shape[-1]
+    tile = rows, columns  # on one thread, no b is packed twice
+    if work >= linear.LARGE:
+        tile = linear.tile_size(batch, rows, columns, y.dtype.itemsize)
     tiles = batch * -(-rows // tile[0]) * -(-columns // tile[1])
     real = np.empty(1, y.dtype)
-    sample = 1, real, (0,) * 3, real, (0,) * 3, real, real.reshape(1, 1, 1), 1, (1, 1), False
+    sample = 1, real, (0,) * 3, real, (0,) * 3, real, real.reshape(1, 1, 1), 1, (1, 1), False, real
     scope.samples.append(("linear.products", sample))
-    use = scope.kernel("linear.products", batch * rows * columns * depth, linear.LARGE)
+    use = scope.kernel("linear.products", work, linear.LARGE)
     empty = f"np.empty(0, {KINDS[y.dtype]})"
     return [
         f"{use}({plain(tiles)}, {scope.flat(a)}, {plain(*first)}, "
         f"{scope.flat(b)}, {plain(*second)}, "
         f"{empty if bias is None else scope.array(bias)}, {scope.array(y, batch, rows, columns)}, "
-        f"{plain(depth)}, {plain(*tile)}, b1({relu}))"
+        f"{plain(depth)}, {plain(*tile)}, b1({relu}), {empty if gate is None else scope.flat(gate)})"
     ]
 
 
@@ -202,7 +206,13 @@ def linear_entry(call: Call, scope: Scope) -> Lines:
 @lowers("matmul")
 def matmul_entry(call: Call, scope: Scope) -> Lines:
     a, b, _ = call.arguments
-    return product(scope, a, b, None, call.results[0], turned=False)
+    return product(scope, a, b, None, call.results[0])
+
+
+@lowers("matmul_relu_grad")  # no method of the contract: `lowering.gated` makes it
+def gated_entry(call: Call, scope: Scope) -> Lines:
+    a, b, gate = call.arguments
+    return product(scope, a, b, None, call.results[0], gate=gate)
 
 
 # -- sums -----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ stretches of native code, and the source of a program shows that.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,7 +42,7 @@ class NumbaLowering(NumpyLowering):
     def steps(self, calls: Sequence[Call]) -> list[Step]:
         """Neighbouring elementwise calls are joined where one loop can do them."""
         steps: list[Step] = []
-        for call in calls:
+        for call in gated(calls):
             if steps and steps[-1].kind == "loop" and fusible([*steps[-1].calls, call]):
                 steps[-1].calls.append(call)
             elif fusible([call]):
@@ -57,11 +58,39 @@ class NumbaLowering(NumpyLowering):
         return NativeReplay(program, self)
 
 
+def gated(calls: Sequence[Call]) -> list[Call]:
+    """Where only the gradient of a relu reads a product, the product takes it on the way out."""
+    kept = list(calls)
+    for grad in calls:
+        if grad.method != "relu_grad" or grad.writes:
+            continue
+        x, y = grad.arguments
+        makers = [i for i, call in enumerate(kept) if call.method == "matmul" and x in call.results]
+        readers = sum(x in (v.root for v in call.reads) for call in calls)
+        if not makers or readers != 1 or kept[makers[0]].writes or not _fixed(y, kept, makers[0]):
+            continue
+        product = kept[makers[0]]
+        operation = f"{product.operation} {grad.operation}".strip()
+        fused = Call(
+            "matmul_relu_grad", (*product.arguments[:2], y), grad.results, (), operation
+        )  # fmt: skip
+        if TABLE[fused.method](fused, Scope()) is not None:
+            kept[makers[0]] = fused
+            kept.remove(grad)
+    return kept
+
+
+def _fixed(y: Value, calls: Sequence[Call], at: int) -> bool:
+    """Whether a temporary is made before this call, and not changed from there on."""
+    made = any(y.root in call.results for call in calls[:at])
+    return made and not any(y.root is v.root for call in calls[at:] for v in call.writes)
+
+
 class NativeReplay(PythonReplay):
     """A Python function that calls native ones, to which all memory is known by its address.
 
     `slots` holds the addresses: first the arena's, then those of the values that are not in it.
-    `constants` and `words` hold what is new in each run.
+    `given` holds the numbers that are new in each run.
     """
 
     def __init__(self, program: Program, lowering: NumbaLowering, serial: bool = False) -> None:
@@ -105,8 +134,8 @@ class NativeReplay(PythonReplay):
         for root, slot in self.slot.items():
             self.slots[slot] = 0 if root.array is None else root.array.ctypes.data
         self.space.update(
-            slots=self.slots, constants=np.zeros(self.scope.constants),
-            words=np.zeros(self.scope.words, np.uint64), adam_constants=adam_constants,
+            slots=self.slots, given=np.zeros(self.scope.given),
+            pack_into=struct.pack_into, adam_constants=adam_constants,
         )  # fmt: skip
         self.source = f"{self.native}\n\n{self.source}"
 
@@ -123,8 +152,8 @@ class NativeReplay(PythonReplay):
                 body += self.called(steps[stop].calls[0], stop)
             at = stop + 1
         before = [
-            f"{where} = {expression.format(*(text(a, self.space) for a in arguments))}"
-            for where, expression, arguments in self.scope.before
+            line.format(*(text(a, self.space) for a in arguments))
+            for line, arguments in self.scope.before
         ]
         return [*self.opening(), *before, *body, self.closing()]
 
@@ -150,7 +179,7 @@ class NativeReplay(PythonReplay):
             body += [f"# {label}"] if label else []
             body += self.loop(step) if step.kind == "loop" else self.kernel(step.calls[0])
         new = [*self.program.inputs, *self.program.outputs] if not number else []
-        arguments = ", ".join(["slots", "constants", "words", *(v.name for v in new)])
+        arguments = ", ".join(["slots", "given", *(v.name for v in new)])
         known = [f"slots[{self.slot[v]}] = {v.name}.ctypes.data" for v in new]
         lines = [*known, *self.scope.views.values(), *body, "return True"]
         self.stretches.append(_function("native.program", f"stretch{number}({arguments})", lines))

@@ -63,7 +63,7 @@ class NumpyLowering:
     def writes_out(self, method: str) -> bool:
         """Whether a method is a NumPy call with `out=`, and the backend has not replaced it."""
         own = getattr(type(self.backend), method, None)
-        return own is getattr(self.reference, method, None) and method in (*UFUNCS, "linear")
+        return own is getattr(self.reference, method, None) and method in (*UFUNCS, "linear", "linear_relu")
 
     def build(self, program: Program) -> PythonReplay:
         """The program as a Python function."""
@@ -153,11 +153,13 @@ class PythonReplay:
             return guard(call, arguments)
         names = [value.name for value in call.results or call.writes]
         if self.lowering.writes_out(call.method):
-            if call.method != "linear":
+            if call.method in UFUNCS:
                 return [UFUNCS[call.method].format(*arguments, y=names[0])]
-            y, bias = names[0], arguments[2]
-            product = f"np.matmul({arguments[0]}, {arguments[1]}.T, out={y})"
-            return [product] if bias == "None" else [product, f"np.add({y}, {bias}, out={y})"]
+            x, weight, bias = arguments
+            y = names[0]
+            lines = [f"np.matmul({x}, {weight}.T, out={y})"]
+            lines += [] if bias == "None" else [f"np.add({y}, {bias}, out={y})"]
+            return lines + [f"np.maximum({y}, 0, out={y})"] * (call.method == "linear_relu")
         made = f"backend.{call.method}({', '.join(arguments)})"
         if not call.results:
             return [made]

@@ -7,6 +7,7 @@ when nothing can go wrong any more.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter, is_, itemgetter
 from typing import Any
 
 from backends import Array
@@ -26,7 +27,11 @@ class _Notes:
         self.calls: Notes = []
 
     def __getattr__(self, method: str) -> Callable[..., None]:
-        return lambda *arguments: self.calls.append((method, *arguments))
+        def note(*arguments: Any) -> None:
+            self.calls.append((method, *arguments))
+
+        setattr(self, method, note)  # found at once from now on
+        return note
 
 
 class Update:
@@ -45,15 +50,18 @@ class Update:
             i for i, (p, (start, stop)) in enumerate(zip(flat.params, flat.bounds, strict=True))
             if run[0] <= start and stop <= run[1] and p.grad is not None
         ]  # fmt: skip
-        self.constraints = [flat.params[i].constraint for i in self.members]
+        self.params = [flat.params[i] for i in self.members]
+        self.constraints = [p.constraint for p in self.params]
+        self._notes: Any = _Notes()
         self.known = self._calls(run[2])
         self.first = self.stop = first  # its numbers' positions in the list of all
         self.arguments = [self._numbered(call[1:]) for call in self.known]
+        self._parts = [_parts(call) for call in self.known]
 
     def _calls(self, step: int) -> Notes:
-        notes: Any = _Notes()
-        self.optimizer.update(notes, None, None, self.state, step, self.group)
-        return notes.calls  # type: ignore[no-any-return]
+        self._notes.calls = []
+        self.optimizer.update(self._notes, None, None, self.state, step, self.group)
+        return self._notes.calls  # type: ignore[no-any-return]
 
     def _numbered(self, arguments: Sequence[Any]) -> list[Any]:
         numbered = []
@@ -65,26 +73,42 @@ class Update:
 
     def now(self) -> list[Any] | None:
         """The numbers for the next step; None if it would be another one than was recorded."""
-        flat, members = self.flat, self.members
-        for i, constraint in zip(members, self.constraints, strict=True):
-            if flat.params[i].constraint is not constraint:
+        flat = self.flat
+        if not all(map(is_, map(_constraint, self.params), self.constraints)):
+            return None
+        for flats in self.optimizer._flats:
+            if flat in flats:
+                break
+        else:  # state was loaded, or parameters were moved
+            return None
+        numbers: list[Any] = []
+        calls = self._calls(flat.steps[self.members[0]] + 1)
+        for call, known, (changing, fixed) in zip(calls, self.known, self._parts, strict=True):
+            if len(call) != len(known) or not all(map(is_, fixed(call), fixed(known))):
                 return None
-        if not any(flat in flats for flats in self.optimizer._flats):
-            return None  # state was loaded, or parameters were moved
-        numbers = []
-        calls = self._calls(flat.steps[members[0]] + 1)
-        for call, known in zip(calls, self.known, strict=True):
-            for new, old in zip(call, known, strict=True):
-                if type(old) in (int, float):
-                    numbers.append(new)
-                elif new is not old:
-                    return None
+            numbers += changing(call)
         return numbers
 
     def advance(self) -> None:
         """Count the step."""
         for i in self.members:
             self.flat.steps[i] += 1
+
+
+_constraint = attrgetter("constraint")
+
+
+def _parts(call: Sequence[Any]) -> list[Callable[[Sequence[Any]], Sequence[Any]]]:
+    """Functions that pick the numbers out of such a call, and the rest."""
+    changes = [type(a) in (int, float) for a in call]
+    return [_picker([i for i, c in enumerate(changes) if c is kind]) for kind in (True, False)]
+
+
+def _picker(at: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """A function that picks the elements at these places."""
+    if len(at) > 1:
+        return itemgetter(*at)
+    return lambda call: [call[i] for i in at]
 
 
 class Draw:

@@ -14,7 +14,7 @@ from ..errors import CompileError
 def prepare(program: Program, lowering: Lowering) -> None:
     """Simplify a recorded program, divide it into steps and place its temporaries."""
     program.eager = sum(v.span for c in program.calls for v in c.results if v.base is None)
-    program.calls = guards_first(without_copies(needed(program)))
+    program.calls = guards_first(without_copies(with_relu(needed(program))))
     program.steps = lowering.steps([c for c in program.calls if not _only_views(c)])
     place(program)
     program.name_values()
@@ -39,17 +39,38 @@ def needed(program: Program) -> list[Call]:
     return kept[::-1]
 
 
+def with_relu(calls: Sequence[Call]) -> list[Call]:
+    """Let a linear layer whose result only a relu reads compute both in one pass."""
+    kept, uses = list[Call](), uses_of(calls)
+    makers = {call.results[0]: call for call in calls if call.method == "linear"}
+    for call in calls:
+        x = call.arguments[0] if call.method == "relu" else None
+        if x not in makers or uses[x] != 2:
+            kept.append(call)
+            continue
+        linear = makers[x]
+        operation = f"{linear.operation} {call.operation}".strip()
+        fused = Call("linear_relu", linear.arguments, call.results, (), operation)
+        kept[kept.index(linear)] = fused
+    return kept
+
+
+def uses_of(calls: Sequence[Call]) -> dict[Value, int]:
+    """How many calls read or make each value that is no view, or views of it."""
+    uses: dict[Value, int] = {}
+    for call in calls:
+        for value in dict.fromkeys(v.root for v in (*call.reads, *call.results)):
+            uses[value] = uses.get(value, 0) + 1
+    return uses
+
+
 def without_copies(calls: Sequence[Call]) -> list[Call]:
     """Let a result that is only copied somewhere be computed there in the first place.
 
     Gradients thus arrive in the optimizer's flat buffer, and results in the arrays that are
     returned. Not if the memory there is used between the two calls.
     """
-    kept = list(calls)
-    uses: dict[Value, int] = {}
-    for call in calls:
-        for value in dict.fromkeys(v.root for v in (*call.reads, *call.results)):
-            uses[value] = uses.get(value, 0) + 1
+    kept, uses = list(calls), uses_of(calls)
     for copy in calls:
         if copy.method != "copyto" or not isinstance(copy.arguments[1], Value):
             continue

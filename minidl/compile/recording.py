@@ -64,7 +64,9 @@ class Recording:
         ]
         owners = [x for x in part if x.requires_grad]
         self.entry = [(x, recorder.gradient_at_entry(x)) for x in owners]
-        self.grads = [(x, self._grad(recorder, x)) for x in owners]
+        grads = [(x, self._grad(recorder, x)) for x in owners]
+        self.made_grads = [(x, grad) for x, grad in grads if isinstance(grad, int)]
+        self.kept_grads = [(x, grad) for x, grad in grads if not isinstance(grad, int)]
 
     # -- whether it applies ---------------------------------------------------------------------
     def stale(self) -> str | None:
@@ -130,15 +132,16 @@ class Recording:
 
     def _after(self, given: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
         """What else the step leaves behind: gradients, and counts of changes in place."""
-        for x in self.changed:
+        for x in self.changed[:1]:
             x.version.change()
+        for x in self.changed[1:]:  # all at the same time
+            x.version.changed = self.changed[0].version.changed
         for i, grad in self.input_grads:
             given[i].grad = tensors[grad] if isinstance(grad, int) else grad
-        for x, grad in self.grads:
-            if isinstance(grad, int):
-                x.grad = tensors[grad]
-            elif x.grad is not grad:
-                x.grad = grad
+        for x, grad in self.kept_grads:
+            x.grad = grad
+        for x, at in self.made_grads:
+            x.grad = tensors[at]
 
 
 def mapped(result: Any, new: Callable[[Any], Any], kind: type = Tensor) -> Any:
