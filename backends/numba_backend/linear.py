@@ -132,6 +132,13 @@ def _product(a: Array, b: Array, bias: Array | None, y: Array, relu: bool = Fals
     tile = tile_size(stack.shape[0], stack.shape[1], columns, y.itemsize)
     tiles = stack.shape[0] * -(-stack.shape[1] // tile[0]) * -(-columns // tile[1])
     products(
-        tiles, *_operand(a), *_operand(b), optional(bias, y.dtype), stack, a.shape[-1], tile, relu,
+        tiles,
+        *_operand(a),
+        *_operand(b),
+        optional(bias, y.dtype),
+        stack,
+        a.shape[-1],
+        tile,
+        relu,
         NO_GATE[y.dtype],
     )

@@ -172,12 +172,13 @@ def product(
     sample = 1, real, (0,) * 3, real, (0,) * 3, real, real.reshape(1, 1, 1), 1, (1, 1), False, real
     scope.samples.append(("linear.products", sample))
     use = scope.kernel("linear.products", work, linear.LARGE)
-    empty = f"np.empty(0, {KINDS[y.dtype]})"
+    start, end = (
+        f"np.empty(0, {KINDS[y.dtype]})" if v is None else scope.flat(v) for v in (bias, gate)
+    )
     return [
-        f"{use}({plain(tiles)}, {scope.flat(a)}, {plain(*first)}, "
-        f"{scope.flat(b)}, {plain(*second)}, "
-        f"{empty if bias is None else scope.array(bias)}, {scope.array(y, batch, rows, columns)}, "
-        f"{plain(depth)}, {plain(*tile)}, b1({relu}), {empty if gate is None else scope.flat(gate)})"
+        f"{use}({plain(tiles)}, {scope.flat(a)}, {plain(*first)}, {scope.flat(b)}, "
+        f"{plain(*second)}, {start}, {scope.array(y, batch, rows, columns)}, {plain(depth)}, "
+        f"{plain(*tile)}, b1({relu}), {end})"
     ]
 
 

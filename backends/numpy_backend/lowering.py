@@ -63,7 +63,8 @@ class NumpyLowering:
     def writes_out(self, method: str) -> bool:
         """Whether a method is a NumPy call with `out=`, and the backend has not replaced it."""
         own = getattr(type(self.backend), method, None)
-        return own is getattr(self.reference, method, None) and method in (*UFUNCS, "linear", "linear_relu")
+        known = method in (*UFUNCS, "linear", "linear_relu")
+        return known and own is getattr(self.reference, method, None)
 
     def build(self, program: Program) -> PythonReplay:
         """The program as a Python function."""
