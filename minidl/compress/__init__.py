@@ -9,11 +9,13 @@ from .fake_quantize import FakeQuantize, LearnedStepSize, fake_quantize
 from .files import load, load_tensors, save, save_tensors
 from .fold import fold
 from .graph import Graph, trace
+from .integer import IntegerModel
 from .layers import QuantConv2d, QuantLinear
 from .low_rank import Ranks, factorize, ranks_by_energy, ranks_by_latency
 from .models import clone
 from .observer import MinMax, MovingAverageMinMax, Observer
 from .post_training import quantize_model
+from .qat import QATModel, convert, prepare_qat
 from .qtensor import QTensor, quantize, sqnr
 from .report import Report, Stage, layer_sqnr, report
 from .sharing import share
@@ -23,10 +25,12 @@ __all__ = [
     "FakeQuantize",
     "Graph",
     "Hint",
+    "IntegerModel",
     "LearnedStepSize",
     "MinMax",
     "MovingAverageMinMax",
     "Observer",
+    "QATModel",
     "QTensor",
     "QuantConv2d",
     "QuantLinear",
@@ -36,6 +40,7 @@ __all__ = [
     "attention_loss",
     "attention_map",
     "clone",
+    "convert",
     "equalize",
     "factorize",
     "fake_quantize",
@@ -44,6 +49,7 @@ __all__ = [
     "layer_sqnr",
     "load",
     "load_tensors",
+    "prepare_qat",
     "prune",
     "quantize",
     "quantize_model",

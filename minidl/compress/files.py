@@ -11,9 +11,10 @@ a tensor's name the header may hold a note of words `key=value`:
 - `shared=32`: under the mask are codes from 0 on; `<name>.codebook` has their 32 values.
 - `huffman=int8:400`: in place of 400 symbols of that dtype are the bytes of their Huffman code.
 
-Next to a layer's path: `int8=per_channel input=affine`, for a static layer with the input's `scale`
-and `zero_point`. Storing a sparse matrix as bits and values: Han et al. (2015), arXiv:1510.00149,
-section 2, with a bit for each weight in place of distances; above 10 % density it is no longer.
+Next to a layer's path: `int8=per_channel input=affine` for a dynamic layer; next to `.integer`, for
+an IntegerModel, how it was quantized and the shape of the input that traces it. Storing a sparse
+matrix as bits and values: Han et al. (2015), arXiv:1510.00149, section 2, with a bit for each
+weight in place of distances; above 10 % density it is no longer.
 """
 
 from __future__ import annotations
@@ -27,21 +28,23 @@ import numpy as np
 
 from backends import Backend
 
-from ..engine.creation import from_numpy
-from ..engine.dtypes import float32, int32
+from ..engine.creation import from_numpy, zeros
 from ..engine.modes import get_backend
 from ..engine.tensor import Tensor
-from ..errors import CheckpointError
+from ..errors import CheckpointError, MinidlError
 from ..nn import Linear, Module
 from ..ops import check
 from ..training import checkpoint
 from . import huffman, prune, sharing
+from .integer import How, IntegerModel
 from .layers import QuantConv2d, QuantLayer, QuantLinear
-from .models import clone, compressible, replace
+from .models import backend_of, clone, compressible, replace
 from .packing import pack_int4, unpack_int4
 from .qtensor import QTensor, scheme_of
+from .static import skeleton
 
 FORMAT = ".format"  # no module or parameter can have this name
+PROGRAM = ".integer"
 VERSION = "minidl compressed 1"
 _ENTRY = 150  # bytes of header for one more tensor and a note
 
@@ -69,12 +72,15 @@ def save(model: Module, path: str | Path, coding: str | None = None) -> None:
     (True, True)
     """
     check.instance("save", "model", model, Module)
-    notes, hidden = {}, set()
+    notes: Notes = {}
+    state = model.state_dict()
     for name, module in model.named_modules():
         if isinstance(module, QuantLayer):
             notes[name] = _note_of(module)
-            hidden |= {f"{name}.{buffer}".lstrip(".") for buffer in QuantLayer.IN_THE_NOTE}
-    state = {name: x for name, x in model.state_dict().items() if name not in hidden}
+    if isinstance(model, IntegerModel):
+        shape = "x".join(map(str, model.door.shape))
+        state = model.joined()
+        notes[PROGRAM] = _words({**model.how.words(), "input": model.door.dtype, "shape": shape})
     masks = {_join(t.path, t.name): t.mask for t in prune.masked(model) if t.mask is not None}
     packed = _pack(state, masks, sharing.shared(model))
     if coding is not None:
@@ -227,7 +233,7 @@ def _unpack(tensors: Mapping[str, Tensor], notes: Notes) -> dict[str, Tensor]:
             found[name] = _lengthened(name, found, words)
     for name, note in notes.items():
         words = _parse(note)
-        if "int8" in words or name.endswith(".bits"):
+        if "int8" in words or name == PROGRAM or name.endswith(".bits"):
             continue
         if name not in found:
             raise CheckpointError(f"the header describes {name!r}, which is not in the file")
@@ -288,17 +294,14 @@ def _qtensor(name: str, found: dict[str, Tensor], words: dict[str, str]) -> QTen
 def _note_of(layer: QuantLayer) -> str:
     per = "per_tensor" if layer.weight_scale.ndim == 0 else "per_channel"
     words = {"int8": per, "input": layer.scheme.name}
-    if layer.input_scale is not None and layer.input_zero_point is not None:
-        words["scale"] = str(
-            layer.input_scale.numpy()[()]
-        )  # the shortest text that reads back equal
-        words["zero_point"] = str(layer.input_zero_point.item())
     return _words(words)
 
 
 def _rebuild(model: Module, tensors: Mapping[str, Tensor], notes: Notes) -> Module:
     """Give a float model the layers and masks of the file, then its values."""
     prune.remove(sharing.remove(model))
+    if PROGRAM in notes:
+        return _program(model, tensors, notes)
     modules = dict(model.named_modules())
     state = _unpack(tensors, notes)
     twins: dict[Module, Module] = {}
@@ -306,11 +309,6 @@ def _rebuild(model: Module, tensors: Mapping[str, Tensor], notes: Notes) -> Modu
         words = _parse(note)
         if "int8" in words:
             twins[_layer(modules, name)] = _quantized(_layer(modules, name), words)
-            values = {"input_scale": float32, "input_zero_point": int32}
-            for buffer, dtype in values.items():
-                text = words.get(buffer.removeprefix("input_"))
-                if text is not None:
-                    state[_join(name, buffer)] = from_numpy(np.array(text).astype(dtype), "numpy")
         if "masked" in words:
             module, parameter = _owner(modules, name, state[name].shape)
             prune.attach(module, parameter, state[prune.mask_name(name)].numpy())
@@ -345,8 +343,23 @@ def _layer(modules: dict[str, Module], name: str) -> Any:
 
 def _quantized(layer: Any, words: dict[str, str]) -> QuantLayer:
     kind = QuantLinear if isinstance(layer, Linear) else QuantConv2d
-    bounds = (0.0, 1.0) if "scale" in words else None  # overwritten by what is in the file
-    return kind(layer, words["int8"] == "per_channel", scheme_of(words["input"]), bounds)
+    return kind(layer, words["int8"] == "per_channel", scheme_of(words["input"]))
+
+
+def _program(model: Module, tensors: Mapping[str, Tensor], notes: Notes) -> IntegerModel:
+    """The integer program of the file, planned again from the float model."""
+    words = _parse(notes[PROGRAM])
+    shape = tuple(int(n) for n in words["shape"].split("x"))
+    example = zeros(shape, words["input"], backend=backend_of(model))
+    try:
+        result = skeleton(model, example, How.from_words(words))
+        result.load_joined(_unpack(tensors, notes))
+    except MinidlError as error:
+        raise CheckpointError(
+            f"the file holds a program for inputs of shape {shape}, which does not fit the model:"
+            f" {error}. Give a float model of the same architecture"
+        ) from error
+    return result
 
 
 # -- the header -----------------------------------------------------------------------------------

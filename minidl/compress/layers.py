@@ -1,4 +1,4 @@
-"""Linear and Conv2d in integers: 8-bit weights and inputs, 32-bit sums, one rescaling at the end.
+"""Linear and Conv2d with 8-bit weights whose inputs become codes batch by batch: dynamic layers.
 
 With x = s_x (q_x - z_x) and w = s_w q_w, a sum of products is
 
@@ -44,17 +44,11 @@ class Constants(NamedTuple):
     sums: Array  # int32: the sum of each output's codes
     bias: Array
     scheme: Scheme
-    fixed: Input | None  # the input's grid, unless it is chosen for each batch
 
     def input(self, backend: Backend, x: Array) -> Input:
-        """The grid of the input: the calibrated one, or the one that covers this batch."""
-        if self.fixed is not None:
-            return self.fixed
+        """The grid that covers this batch, and what follows from it: s_x s_w and -z_x sum q_w."""
         low, high = backend.bounds(x) if x.size else (0.0, 0.0)
-        return self.on(backend, *grid(low, high, self.scheme, float32))
-
-    def on(self, backend: Backend, scale: float, zero_point: int) -> Input:
-        """A grid of the input, with the constants that follow from it: s_x s_w and -z_x sum q_w."""
+        scale, zero_point = grid(low, high, self.scheme, float32)
         s, z = backend.full((), scale, float32), backend.full((), zero_point, int32)
         offset = backend.multiply(self.sums, backend.full((), -zero_point, int32))
         finish = Rescale(offset, backend.multiply(self.scale, s), self.bias, relu=False)
@@ -123,26 +117,31 @@ def _multiply_adds(function: Any, inputs: tuple[Any, ...], result: Tensor) -> in
 MULTIPLY_ADDS.update(Int8Linear=_multiply_adds, Int8Conv2d=_multiply_adds)
 
 
-class QuantLayer(Module):
-    """What both quantized layers share: codes of the weight, scales, bias, the grid of the input.
-
-    Buffers: weight (int8), weight_scale (float32, () or (O,)), bias, and for a calibrated layer
-    input_scale and input_zero_point, of shape (). `qweight` is the weight as a QTensor.
+class Coded(Module):
+    """A module whose weight is codes. Buffers: weight (int8), weight_scale (float32, () or (O,))
+    and bias; `qweight` is the weight as a QTensor.
     """
-
-    groups = 1  # of a convolution
-    IN_THE_NOTE = ("input_scale", "input_zero_point")  # what a file holds as text, in its header
 
     weight: Tensor
     weight_scale: Tensor
     bias: Tensor | None
-    input_scale: Tensor | None
-    input_zero_point: Tensor | None
 
-    def __init__(
-        self, layer: Linear | Conv2d, per_channel: bool, scheme: Scheme,
-        bounds: tuple[float, float] | None = None,
-    ) -> None:  # fmt: skip
+    @property
+    def qweight(self) -> QTensor:
+        """The weight as a QTensor: the codes with their scales."""
+        axis = None if self.weight_scale.ndim == 0 else 0
+        zeros = tensor(np.zeros(self.weight_scale.shape, int32), backend=self.weight.backend)
+        return QTensor(
+            self.weight.data, self.weight.backend, self.weight_scale, zeros, SYMMETRIC, axis
+        )
+
+
+class QuantLayer(Coded):
+    """What both quantized layers share; the grid of the input is chosen for each batch."""
+
+    groups = 1  # of a convolution
+
+    def __init__(self, layer: Linear | Conv2d, per_channel: bool, scheme: Scheme) -> None:
         super().__init__()
         weight = layer.weight
         if weight.size // max(weight.shape[0], 1) > LONGEST_SUM:
@@ -155,20 +154,7 @@ class QuantLayer(Module):
         self.register_buffer("weight", Tensor(codes.data, codes.backend))
         self.register_buffer("weight_scale", codes.scale)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().clone())
-        found = None if bounds is None else grid(*bounds, scheme, float32)
-        for name, i, dtype in (("input_scale", 0, float32), ("input_zero_point", 1, int32)):
-            value = None if found is None else tensor(found[i], dtype, backend=codes.backend)
-            self.register_buffer(name, value)
         self._ready: tuple[Version, int, Constants] | None = None
-
-    @property
-    def qweight(self) -> QTensor:
-        """The weight as a QTensor: the codes with their scales."""
-        axis = None if self.weight_scale.ndim == 0 else 0
-        zeros = tensor(np.zeros(self.weight_scale.shape, int32), backend=self.weight.backend)
-        return QTensor(
-            self.weight.data, self.weight.backend, self.weight_scale, zeros, SYMMETRIC, axis
-        )
 
     @property
     def constants(self) -> Constants:
@@ -189,11 +175,7 @@ class QuantLayer(Module):
         bias = backend.full(outputs, 0, float32) if self.bias is None else self.bias.data
         scale = backend.copy(backend.broadcast_to(self.weight_scale.data, outputs))
         packed = backend.int8_pack(weight.data, self.groups)
-        constants = Constants(weight.data, packed, scale, sums, bias, self.scheme, None)
-        if self.input_scale is None or self.input_zero_point is None:
-            return constants
-        fixed = constants.on(backend, self.input_scale.item(), self.input_zero_point.item())
-        return constants._replace(fixed=fixed)
+        return Constants(weight.data, packed, scale, sums, bias, self.scheme)
 
     def _check(self, x: Tensor, ndim: str, channels: int | None, expected: int) -> None:
         if x.backend is not self.weight.backend:
@@ -209,10 +191,9 @@ class QuantLayer(Module):
             )
 
     def extra_repr(self) -> str:
-        how = "dynamic" if self.input_scale is None else "static"
         per = "tensor" if self.weight_scale.ndim == 0 else "channel"
         shape = ", ".join(map(str, self.weight.shape))
-        return f"{shape}, per_{per}, {self.scheme.name} {how} {self.scheme.dtype}"
+        return f"{shape}, per_{per}, {self.scheme.name} dynamic {self.scheme.dtype}"
 
 
 class QuantLinear(QuantLayer):
@@ -250,11 +231,8 @@ class QuantConv2d(QuantLayer):
     (5, 2, 2, 2)
     """
 
-    def __init__(
-        self, layer: Conv2d, per_channel: bool, scheme: Scheme,
-        bounds: tuple[float, float] | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(layer, per_channel, scheme, bounds)
+    def __init__(self, layer: Conv2d, per_channel: bool, scheme: Scheme) -> None:
+        super().__init__(layer, per_channel, scheme)
         self.geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
         self.groups = layer.groups
 

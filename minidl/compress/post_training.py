@@ -1,4 +1,4 @@
-"""Post-training quantization: Linear and Conv2d layers of a trained model become integer layers."""
+"""Post-training quantization: a trained model becomes an integer program or gets integer layers."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 from ..engine.dtypes import float32
 from ..engine.tensor import Tensor
-from ..errors import ArgumentError, DTypeError, NonFiniteError
+from ..errors import ArgumentError, DTypeError
 from ..nn import Conv2d, Linear, Module
 from ..ops import check
-from .layers import QuantConv2d, QuantLayer, QuantLinear
-from .models import clone, compressible, in_use, inputs, replace
+from .integer import How, IntegerModel, weight_scheme, within
+from .layers import Coded, QuantConv2d, QuantLinear
+from .models import clone, compressible, replace
 from .observer import MinMax, Observer
 from .qtensor import scheme_of
-
-Bounds = tuple[float, float]
+from .static import quantize_static
 
 
 def quantize_model(
@@ -28,121 +28,102 @@ def quantize_model(
     inplace: bool = False,
     modules: Iterable[str] | None = None,
     observer: Callable[[], Observer] = MinMax,
+    weight_bits: int = 8,
 ) -> Module:
-    """A copy of the model whose Linear and Conv2d layers compute in 8-bit integers, for inference.
+    """The model in 8-bit integers, for inference.
 
-    calibration: batches, such as a DataLoader gives; the range of each layer's input is what
-    `observer` makes of them (static). None: the range is that of each batch (dynamic), which needs
-    no data but a pass over every input. weights: one scale per output channel ("per_channel") or
-    per tensor ("per_tensor"); always symmetric, so that zeros of a pruned layer stay zero.
-    activations: "affine" (uint8) or "symmetric" (int8). modules: the dotted names of the layers to
-    quantize (default: all). inplace: change the model itself. The result is in eval mode.
-    Source: Krishnamoorthi (2018), arXiv:1806.08342, section 3; Nagel et al. (2021),
-    arXiv:2106.08295, section 3.
+    calibration: batches, such as a DataLoader gives; their first tensor goes into the model. The
+    result is an `IntegerModel`: everything between the first layer and the last runs on codes,
+    whose ranges are what `observer` makes of the batches (static). None: Linear and Conv2d layers
+    alone are replaced, and take the range of each batch (dynamic), which needs no data but a pass
+    over every input. weights: one scale per output channel ("per_channel") or per tensor
+    ("per_tensor"); always symmetric, so that zeros of a pruned layer stay zero; their codes may
+    have fewer bits (2 to 8), in static layers. activations: "affine" (uint8) or "symmetric" (int8).
+    modules: the dotted names of the layers to quantize, or of modules that have some (default:
+    all). inplace: change the model itself (dynamic). The result is in eval mode.
+    Source: Jacob et al. (2018), arXiv:1712.05877; Krishnamoorthi (2018), arXiv:1806.08342,
+    section 3; Nagel et al. (2021), arXiv:2106.08295, section 3.
     Raises: ArgumentError for a model that is quantized already or has nothing to quantize, and for
-    calibration data that is empty or misses a layer; NonFiniteError for weights or calibration
-    data with NaN or infinity; DTypeError for a model that is not float32.
+    calibration data that is empty; NonFiniteError for weights or calibration data with NaN or
+    infinity; DTypeError for a model that is not float32; GraphError if it cannot be traced.
 
     >>> import minidl
     >>> from minidl import nn
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
-    >>> quantize_model(model, [minidl.randn(8, 4)])
-    Sequential(
-      (0): QuantLinear(3, 4, per_channel, affine static uint8)
-      (1): ReLU()
-      (2): QuantLinear(2, 3, per_channel, affine static uint8)
-    )
+    >>> x = minidl.tensor([[0.0, 51.0, 102.0, 255.0]])
+    >>> program = quantize_model(model, [x], modules=["0"])
+    >>> [step.describe() for step in program.steps]
+    ['quantize', 'Linear+Relu 3x4 per channel', 'dequantize', 'Linear']
+    >>> program.grids[0].scale, program.grids[0].zero_point, program(x).shape
+    (1.0, 0, (1, 2))
     """
-    check.instance("quantize_model", "model", model, Module)
     check.function("quantize_model", "observer", observer)
+    how = settings("quantize_model", model, weights, activations, modules, weight_bits)
     if calibration is not None:
-        check.instance("quantize_model", "calibration", calibration, Iterable)
-    if isinstance(calibration, (Tensor, np.ndarray)):
-        raise DTypeError("quantize_model: calibration must be a list of batches; wrap it: [x]")
-    check.choice("quantize_model", "weights", weights, ("per_channel", "per_tensor"))
-    scheme = scheme_of(activations)
-    paths = [path for path, _ in layers(model, modules)]
-    bounds = None if calibration is None else _calibrate(model, paths, calibration, observer)
+        check_batches("quantize_model", calibration)
+        if inplace:
+            raise ArgumentError(
+                "quantize_model: with calibration data a new model is made; leave out inplace"
+            )
+        return quantize_static(model, calibration, how, observer)
+    if weight_bits != 8:
+        raise ArgumentError("quantize_model: dynamic layers have 8-bit weights; pass calibration")
     result = model if inplace else clone(model)
+    per_channel = weights == "per_channel"
     twins: dict[Module, Module] = {}
-    for path, layer in layers(result, paths):
-        how = (weights == "per_channel", scheme, None if bounds is None else bounds[path])
+    for layer in layers("quantize_model", result, how.modules):
         twins[layer] = (
-            QuantLinear(layer, *how) if isinstance(layer, Linear) else QuantConv2d(layer, *how)
-        )
+            QuantLinear(layer, per_channel, how.activations) if isinstance(layer, Linear)
+            else QuantConv2d(layer, per_channel, how.activations)
+        )  # fmt: skip
     return replace(result, twins).eval()
 
 
+def settings(
+    name: str, model: Module, weights: str, activations: str, modules: Iterable[str] | None,
+    weight_bits: int,
+) -> How:  # fmt: skip
+    """The settings, checked for the function of that name. Raises: ArgumentError, DTypeError."""
+    check.instance(name, "model", model, Module)
+    check.choice(name, "weights", weights, ("per_channel", "per_tensor"))
+    bits = check.integer(name, "weight_bits", weight_bits)
+    names = None if modules is None else tuple(modules)
+    how = How(weights, scheme_of(activations), weight_scheme(bits), names)
+    layers(name, model, names)
+    return how
+
+
+def check_batches(name: str, calibration: Any) -> None:
+    """Raises: DTypeError."""
+    check.instance(name, "calibration", calibration, Iterable)
+    if isinstance(calibration, (Tensor, np.ndarray)):
+        raise DTypeError(f"{name}: calibration must be a list of batches; wrap it: [x]")
+
+
 def layers(
-    model: Module, modules: Iterable[str] | None = None
-) -> list[tuple[str, Linear | Conv2d]]:
-    """(path, layer) of the layers to quantize. Raises: ArgumentError, DTypeError."""
+    name: str, model: Module, modules: tuple[str, ...] | None = None
+) -> list[Linear | Conv2d]:
+    """The layers to quantize. Raises: ArgumentError, DTypeError."""
     every = dict(model.named_modules())
-    if any(isinstance(module, QuantLayer) for module in every.values()):
+    if any(isinstance(module, (Coded, IntegerModel)) for module in every.values()):
         raise ArgumentError(
-            "quantize_model: the model is quantized already. Quantize the float model, which"
+            f"{name}: the model is quantized already. Quantize the float model, which"
             " quantize_model left as it was unless it was called with inplace=True."
         )
-    chosen = every if modules is None else modules
+    chosen = ("",) if modules is None else modules
     unknown = [path for path in chosen if path not in every]
     if unknown:
-        raise ArgumentError(f"quantize_model: no module {unknown[0]!r}; there are {sorted(every)}")
-    found = [(path, m) for path in chosen if compressible(m := every[path])]
+        raise ArgumentError(f"{name}: no module {unknown[0]!r}; there are {sorted(every)}")
+    found = {
+        path: m for path, m in every.items()
+        if compressible(m) and any(within(path, part) for part in chosen)
+    }  # fmt: skip
     if not found:
-        raise ArgumentError("quantize_model: there is no Linear or Conv2d to quantize")
-    for path, layer in found:
+        raise ArgumentError(f"{name}: there is no Linear or Conv2d to quantize")
+    for path, layer in found.items():
         if layer.weight.dtype != float32:
             raise DTypeError(
-                f"quantize_model: {path or 'the layer'} is {layer.weight.dtype}; convert the model"
+                f"{name}: {path or 'the layer'} is {layer.weight.dtype}; convert the model"
                 " first: model.float()"
             )
-    return found
-
-
-def _calibrate(
-    model: Module,
-    paths: list[str],
-    batches: Iterable[Any],
-    observer: Callable[[], Observer],
-) -> dict[str, Bounds]:
-    """The range of each layer's input over the batches."""
-    every = dict(model.named_modules())
-    observers = {path: observer() for path in paths}
-    removes = [
-        every[path].register_forward_pre_hook(_watch(watching))
-        for path, watching in observers.items()
-    ]
-    try:
-        with in_use(model):
-            count = 0
-            for batch in batches:
-                model(inputs(batch, model))
-                count += 1
-    finally:
-        for remove in removes:
-            remove()
-    if not count:
-        raise ArgumentError(
-            "quantize_model: calibration has no batches. Pass a DataLoader or a list of batches"
-            " (an iterator can be used only once), or None for dynamic quantization."
-        )
-    return {path: _checked(path, watching.bounds()) for path, watching in observers.items()}
-
-
-def _watch(observer: Observer) -> Callable[[Any, tuple[Tensor, ...]], None]:
-    return lambda module, args: observer.observe(args[0])
-
-
-def _checked(path: str, bounds: Bounds) -> Bounds:
-    low, high = bounds
-    if low == float("inf"):
-        raise ArgumentError(
-            f"quantize_model: no calibration data reached layer {path!r}. Leave it out with"
-            " modules=[...], or use batches that reach it."
-        )
-    if not -float("inf") < low <= high < float("inf"):
-        raise NonFiniteError(
-            f"quantize_model: the input of layer {path!r} ranges from {low} to {high} on the"
-            " calibration data; look there for a NaN or an infinity."
-        )
-    return bounds
+    return list(found.values())

@@ -18,7 +18,7 @@ from ..errors import ArgumentError, DTypeError
 from ..nn import Module, Parameter
 from ..ops import check
 from . import patterns
-from .layers import QuantLayer
+from .layers import Coded
 from .models import compressible
 
 
@@ -147,7 +147,7 @@ def targets(
         if isinstance(several, str):
             raise DTypeError(f"prune: {name} must be a list, got {several!r}; wrap it: [{name}]")
     every = dict(model.named_modules())
-    if any(isinstance(module, QuantLayer) for module in every.values()):
+    if any(isinstance(module, Coded) for module in every.values()):
         raise ArgumentError(
             "prune: the model is quantized, and integer weights are not trained further. Prune the"
             " float model first, then quantize it: zeros stay zeros."
@@ -221,7 +221,7 @@ def sparsity(model: Module) -> float:
     0.0
     """
     check.instance("sparsity", "model", model, Module)
-    layers = [m for m in model.modules() if compressible(m) or isinstance(m, QuantLayer)]
+    layers = [m for m in model.modules() if compressible(m) or isinstance(m, Coded)]
     weights = [layer.weight.numpy() for layer in layers]
     total = sum(weight.size for weight in weights)
     if not total:

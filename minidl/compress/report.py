@@ -12,12 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.function import Function
+from ..engine.modes import observe
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
 from ..nn import Module, summary
 from ..ops import check
 from .files import save
-from .layers import QuantLayer
+from .integer import IntegerModel
+from .integer_steps import LayerStep
+from .layers import Coded
 from .models import backend_of, compressible, in_use, inputs
 from .qtensor import sqnr
 
@@ -227,7 +231,7 @@ def file_size(model: Module) -> int:
 
 def parameters(model: Module) -> list[Tensor]:
     """Weights and biases, each once, whether they are Parameters or frozen in quantized layers."""
-    frozen = [m for m in model.modules() if isinstance(m, QuantLayer)]
+    frozen = [m for m in model.modules() if isinstance(m, Coded)]
     held = [t for m in frozen for t in (m.weight, m.bias) if t is not None]
     return [*model.parameters(), *held]
 
@@ -243,9 +247,24 @@ def layer_sqnr(reference: Module, model: Module, x: Tensor) -> dict[str, float]:
     >>> 30 < layer_sqnr(model, quantize_model(model, [x]), x)[""] < 60
     True
     """
-    paths = [path for path, m in model.named_modules() if isinstance(m, QuantLayer)]
+    if isinstance(model, IntegerModel):
+        return _program_sqnr(reference, model, x.to(backend_of(model)))
+    paths = [path for path, m in model.named_modules() if isinstance(m, Coded)]
     outputs = [_outputs(m, paths, x.to(backend_of(m))) for m in (reference, model)]
     return {path: sqnr(outputs[0][path], outputs[1][path]) for path in paths if path in outputs[0]}
+
+
+def _program_sqnr(reference: Module, model: IntegerModel, x: Tensor) -> dict[str, float]:
+    """`layer_sqnr` of a program, whose steps know which operation of the float model they are."""
+    seen: list[Tensor] = []
+
+    def see(phase: str, function: Function, inputs: Any, result: Any) -> None:
+        seen.append(result)
+
+    with in_use(reference), observe(see):
+        reference(x.to(backend_of(reference)))
+    pairs = zip(model.steps, model.outputs(x), strict=True)
+    return {step.path: sqnr(seen[step.last], y) for step, y in pairs if isinstance(step, LayerStep)}
 
 
 def _outputs(model: Module, paths: list[str], x: Tensor) -> dict[str, np.ndarray]:
@@ -269,9 +288,7 @@ def _outputs(model: Module, paths: list[str], x: Tensor) -> dict[str, np.ndarray
 def _nearest(models: Mapping[str, Module]) -> dict[str, str]:
     """For each quantized stage the float stage whose weights its own resemble most."""
     weights = {name: _weights(model) for name, model in models.items()}
-    quantized = {
-        n for n, m in models.items() if any(isinstance(x, QuantLayer) for x in m.modules())
-    }
+    quantized = {n for n, m in models.items() if any(isinstance(x, Coded) for x in m.modules())}
     found = {}
     for name in quantized:
         likeness = {
@@ -286,9 +303,10 @@ def _nearest(models: Mapping[str, Module]) -> dict[str, str]:
 
 
 def _weights(model: Module) -> list[np.ndarray]:
-    """The weights of all layers that can be quantized, flat, as real numbers."""
-    return [
-        np.ravel(m.qweight.dequantize().numpy() if isinstance(m, QuantLayer) else m.weight.numpy())
-        for m in model.modules()
-        if isinstance(m, QuantLayer) or compressible(m)
-    ]
+    """The weights of all layers that can be quantized, flat, as real numbers, in order of paths."""
+    found = {
+        m.path if isinstance(m, LayerStep) else path: m.qweight.dequantize()
+        if isinstance(m, Coded) else m.weight
+        for path, m in model.named_modules() if isinstance(m, Coded) or compressible(m)
+    }  # fmt: skip
+    return [np.ravel(found[path].numpy()) for path in sorted(found)]

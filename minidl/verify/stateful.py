@@ -7,7 +7,9 @@ is 1), so that float32 arithmetic is exact and both must agree to the bit, whate
 
 from __future__ import annotations
 
+import math
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -71,27 +73,44 @@ class Twin:
                 self.state[name] = np.where(self.masks[name], self.state[name], np.float32(0))
 
     def in_integers(self, x: np.ndarray) -> np.ndarray:
-        """What the network, quantized on x, makes of x: per-channel weights, affine inputs."""
+        """What the network, quantized on x, makes of x: per-channel weights, affine codes."""
         s = self.state
         hidden = np.maximum(x @ s["0.weight"].T + s["0.bias"], 0)
-        first = integer_layer(x, x, s["0.weight"], s["0.bias"])
-        return integer_layer(np.maximum(first, 0), hidden, s["2.weight"], s["2.bias"])
+        (step, zero), middle = grid_of(x), grid_of(hidden)
+        codes = np.clip(np.round(x / step) + zero, 0, 255).astype(np.int32)
+        sums, steps = sums_of(codes, (step, zero), s["0.weight"], s["0.bias"])
+        factors = [fixed_point(float(f)) for f in steps / float(middle[0])]
+        codes = np.array([
+            [min(max(round(int(n) * f) + middle[1], middle[1]), 255)
+             for n, f in zip(row, factors, strict=True)] for row in sums
+        ])  # fmt: skip
+        sums, steps = sums_of(codes, middle, s["2.weight"], s["2.bias"])
+        y: np.ndarray = sums.astype(np.float32) * steps.astype(np.float32)
+        return y
 
 
-def integer_layer(
-    x: np.ndarray, calibration: np.ndarray, weight: np.ndarray, bias: np.ndarray
-) -> np.ndarray:
-    """A layer in 8-bit integers. Source: Jacob et al. (2017), arXiv:1712.05877, section 2."""
-    low, high = min(float(calibration.min()), 0.0), max(float(calibration.max()), 0.0)
+def grid_of(x: np.ndarray) -> tuple[np.float32, int]:
+    """Scale and zero point. Source: Jacob et al. (2018), arXiv:1712.05877, section 2.1."""
+    low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
     step = np.float32(high / 255 - low / 255) or np.float32(1)
-    zero = round(-low / float(step))
-    codes = np.clip(np.round(x / step) + zero, 0, 255).astype(np.int32)
-    top = np.abs(weight).max(axis=1, keepdims=True).astype(np.float64) / 127
-    scale = np.where(top == 0, 1, top).astype(np.float32)
-    weights = np.round(weight / scale).astype(np.int32)
-    total = codes @ weights.T - zero * weights.sum(axis=1)
-    y: np.ndarray = total.astype(np.float32) * (scale.ravel() * step) + bias
-    return y
+    return step, round(-low / float(step))
+
+
+def sums_of(
+    codes: np.ndarray, grid: tuple[np.float32, int], weight: np.ndarray, bias: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A layer's sums of products of codes, with its bias, and what one of them is worth."""
+    top = np.abs(weight).max(axis=1).astype(np.float64) / 127
+    scale = np.where(top == 0, 1, top).astype(np.float32).astype(np.float64)
+    steps = scale * float(grid[0])
+    products = (codes - grid[1]) @ np.round(weight / scale[:, None]).astype(np.int32).T
+    return products + np.round(bias / float(grid[0]) / scale).astype(np.int32), steps
+
+
+def fixed_point(factor: float) -> Fraction:
+    """The nearest number of 31 significant bits."""
+    _, exponent = math.frexp(factor)
+    return Fraction(round(Fraction(factor) * 2 ** (31 - exponent))) / Fraction(2) ** (31 - exponent)
 
 
 def whole(shape: tuple[int, ...], seed: int) -> np.ndarray:

@@ -1,0 +1,285 @@
+"""A model as an integer program: codes between the first quantize and the last dequantize.
+
+What a program computes is said in integers in `backends.interface`, so its results are the same
+bits on every backend. Source: Jacob et al. (2018), arXiv:1712.05877.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from backends import Array
+
+from ..engine.apply import apply
+from ..engine.creation import tensor
+from ..engine.dtypes import float32, int32
+from ..engine.function import Function
+from ..engine.graph import mismatch
+from ..engine.modes import no_grad
+from ..engine.tensor import Tensor
+from ..errors import ArgumentError, CheckpointError, GraphError
+from ..nn import Module, ModuleList
+from ..nn.summary import MULTIPLY_ADDS
+from ..ops import check
+from .graph import Node, Value, trace
+from .integer_plan import Plan, Slot, Step
+from .integer_steps import PLAIN, IntegerStep, LayerStep, layer_path
+from .models import backend_of
+from .qtensor import AFFINE, SYMMETRIC, Scheme, scheme_of
+from .requantize import Grid
+
+
+class How(NamedTuple):
+    """The settings of quantization that a file must remember."""
+
+    weights: str = "per_channel"
+    activations: Scheme = AFFINE
+    weight_scheme: Scheme = SYMMETRIC
+    modules: tuple[str, ...] | None = None
+
+    def chooses(self, node: Node) -> bool:
+        """Whether a layer is to be quantized: it, or a module that it belongs to, is listed."""
+        path = layer_path(node)
+        return self.modules is None or any(within(path, name) for name in self.modules)
+
+    def words(self) -> dict[str, Any]:
+        """The settings as a file's header has them; see `from_words`."""
+        words: dict[str, Any] = {
+            "weights": self.weights, "activations": self.activations.name,
+            "bits": self.weight_scheme.high.bit_length() + 1,
+        }  # fmt: skip
+        return words if self.modules is None else {**words, "modules": ",".join(self.modules)}
+
+    @staticmethod
+    def from_words(words: Mapping[str, str]) -> How:
+        """The settings that `words` gave."""
+        listed = words.get("modules")
+        return How(
+            words["weights"], scheme_of(words["activations"]), weight_scheme(int(words["bits"])),
+            None if listed is None else tuple(listed.split(",")),
+        )  # fmt: skip
+
+
+def within(path: str, name: str) -> bool:
+    """Whether the module at path is the one called name, or inside it.
+
+    >>> within("layers.0.linear", "layers.0"), within("layers.01", "layers.0"), within("0", "")
+    (True, False, True)
+    """
+    return not name or f"{path}.".startswith(f"{name}.")
+
+
+def weight_scheme(bits: int) -> Scheme:
+    """Symmetric codes of that many bits, each in a byte. Raises: ArgumentError."""
+    if not 2 <= bits <= 8:
+        raise ArgumentError(f"quantize_model: weight_bits must be from 2 to 8, got {bits}")
+    high = 2 ** (bits - 1) - 1
+    return SYMMETRIC._replace(low=-high, high=high)
+
+
+def planned(model: Module, example: Tensor, how: How) -> Plan:
+    """The plan for a float model. Raises: ArgumentError if no layer is chosen, or the model does
+    not return one tensor.
+    """
+    plan = Plan(trace(model, example), how.chooses)
+    if not any(step.kind == "layer" for step in plan.steps):
+        raise ArgumentError(
+            f"quantize_model: no layer among them is used: {how.modules or 'the whole model'};"
+            " the model runs without Linear and Conv2d layers"
+        )
+    if len(plan.outputs) != 1 or not isinstance(plan.graph.result, Value):
+        raise ArgumentError("quantize_model: the model must return one tensor")
+    return plan
+
+
+_JOINED = ("weight_scale", "bias")
+
+
+class Loop(NamedTuple):
+    """A program that is ready to run: calls, the slots that each reads, and the one it writes."""
+
+    calls: list[tuple[Callable[..., Array], tuple[int, ...], int]]
+    slots: int
+    result: int
+
+    def run(self, x: Array) -> Array:
+        """What the result's slot holds at the end; x begins in slot 0."""
+        held: list[Any] = [None] * self.slots
+        held[0] = x
+        for call, inputs, output in self.calls:
+            if len(inputs) == 1:
+                held[output] = call(held[inputs[0]])
+            else:
+                held[output] = call(*[held[i] for i in inputs])
+        return held[self.result]
+
+
+class IntegerProgram(Function):
+    """All steps as one operation; for inference only."""
+
+    def __init__(self, loop: Loop, multiply_adds: int) -> None:
+        self.loop, self.multiply_adds = loop, multiply_adds
+
+    def forward(self, x: Array) -> Array:
+        return self.loop.run(x)
+
+    def backward(self, grad: Any) -> Any:
+        raise GraphError(
+            "IntegerProgram: codes have no gradient. Train the float model, or prepare_qat(model)"
+        )
+
+
+def _multiply_adds(function: Any, inputs: tuple[Any, ...], result: Tensor) -> int:
+    count: int = function.multiply_adds
+    return count
+
+
+MULTIPLY_ADDS["IntegerProgram"] = _multiply_adds
+
+
+class IntegerModel(Module):
+    """What `quantize_model` makes with calibration data; printing it shows its steps.
+
+    Buffers: scale (float32) and zero_point (int32) hold the grids of all values; each step has its
+    weights. Multipliers, shifts and tables follow from them, and are computed when first needed.
+    Raises, when called: ShapeError, DTypeError, BackendMismatch.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+    steps: ModuleList
+
+    def __init__(self, plan: Plan, grids: Sequence[Grid], how: How) -> None:
+        super().__init__()
+        self.how, self.schemes = how, [g.scheme for g in grids]
+        self.door, where = plan.door, backend_of(plan.graph.model)
+        for name, dtype in (("scale", float32), ("zero_point", int32)):
+            numbers = np.array([getattr(g, name) for g in grids], dtype)
+            self.register_buffer(name, tensor(numbers, backend=where))
+        with no_grad():
+            known = plan.known()
+        self.steps = ModuleList(_step(plan, step, known, grids, how) for step in plan.steps)
+        self.slots, self.result = _allocate(plan, list(self.steps))
+        self.per_sample = sum(s.multiply_adds for s in self.steps)
+        self._ready: tuple[Any, dict[int, Loop]] = (None, {})
+
+    @property
+    def grids(self) -> list[Grid]:
+        """The grids of all values."""
+        triples = zip(self.scale.tolist(), self.zero_point.tolist(), self.schemes, strict=True)
+        return [Grid(*triple) for triple in triples]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        check.tensors("IntegerModel", x=x)
+        if x.backend is not self.scale.backend:
+            raise mismatch("IntegerModel", x.backend.name, self.scale.backend.name)
+        batch = self.door.batch(x)
+        return apply(IntegerProgram(self.loop(batch), self.per_sample * batch), x)
+
+    def loop(self, batch: int) -> Loop:
+        """The calls for a batch size; made anew after buffers moved or changed."""
+        stamp = [(x.version, x.version.changed) for x in self.buffers()]
+        if self._ready[0] != stamp:
+            lib, grids = self.scale.backend, self.grids
+            self._prepared = [step.prepare(lib, grids) for step in self.steps]
+            self._ready = stamp, {}
+        loops = self._ready[1]
+        if batch not in loops:
+            calls = [
+                (prepared(batch), step.slots_in, step.slot_out)
+                for step, prepared in zip(self.steps, self._prepared, strict=True)
+            ]
+            loops[batch] = Loop(calls, self.slots, self.result)
+        return loops[batch]
+
+    def layers(self) -> Iterator[LayerStep]:
+        """The steps with weights."""
+        return (step for step in self.steps if isinstance(step, LayerStep))
+
+    def joined(self) -> dict[str, Tensor]:
+        """The state with all scales and biases of layers in one tensor each, as files have it: the
+        names of many small tensors would take more room than their numbers.
+        """
+        state = self.state_dict()
+        for last in _JOINED:
+            parts = [state.pop(name) for name in list(state) if name.endswith(f".{last}")]
+            flat = np.concatenate([part.numpy().ravel() for part in parts])
+            state[last] = tensor(flat, backend=self.scale.backend)
+        return state
+
+    def load_joined(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `joined` gave. Raises: CheckpointError."""
+        own, given = self.state_dict(), dict(state)
+        for last in _JOINED:
+            names = [name for name in own if name.endswith(f".{last}")]
+            flat, sizes = given.pop(last, None), [own[name].size for name in names]
+            if flat is None or flat.shape != (sum(sizes),):
+                raise CheckpointError(f"{last} must hold {sum(sizes)} numbers, one per output")
+            parts = np.split(flat.numpy(), np.cumsum(sizes[:-1]))
+            for name, part in zip(names, parts, strict=True):
+                given[name] = tensor(part.reshape(own[name].shape), backend="numpy")
+        self.load_state_dict(given)
+
+    def outputs(self, x: Tensor) -> list[Tensor]:
+        """What every step computes from x, as numbers."""
+        found: list[Tensor] = []
+        lib, grids = x.backend, self.grids
+        held: dict[int, Array] = {0: x.data}
+        for step, (call, inputs, output) in zip(
+            self.steps, self.loop(self.door.batch(x)).calls, strict=True
+        ):
+            held[output] = call(*[held[i] for i in inputs])
+            result = Tensor(held[output], lib)
+            if step.grid_out >= 0:
+                scale, zero, _ = grids[step.grid_out]
+                s, z = lib.full((), scale, float32), lib.full((), zero, int32)
+                result = Tensor(lib.dequantize(held[output], s, z), lib)
+            found.append(result)
+        return found
+
+    def __repr__(self) -> str:
+        rows = [("step", "", "of", "grid of the result", "module")]
+        grids = self.grids
+        for i, step in enumerate(self.steps, 1):
+            on = str(grids[step.grid_out]) if step.grid_out >= 0 else "float"
+            read = ", ".join(f"%{j}" for j in step.sources)
+            rows.append((f"%{i}", step.describe(), read, on, step.name))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        floats = [s.describe() for s in self.steps if s.kind == "float"]
+        last = f"computed in float: {', '.join(floats)}" if floats else "no step computes in float"
+        return "\n".join(["IntegerModel", *(f"  {line}" for line in lines), f"  {last}"])
+
+
+def _step(plan: Plan, step: Step, known: Any, grids: Sequence[Grid], how: How) -> IntegerStep:
+    if step.kind == "layer":
+        per_channel = how.weights == "per_channel"
+        return LayerStep(plan, step, known, grids, how.weight_scheme, per_channel)
+    return PLAIN[step.kind](plan, step, known)
+
+
+def _allocate(plan: Plan, steps: list[IntegerStep]) -> tuple[int, int]:
+    """Give each step its slots, so that what nobody needs any more is let go; how many there are,
+    and the one with the result.
+    """
+    last: dict[Slot, int] = {}
+    for i, step in enumerate(plan.steps):
+        last.update(dict.fromkeys(step.inputs, i))
+    last[plan.outputs[0]] = len(steps)
+    begin = Slot(plan.graph.inputs[0], False)
+    where, number = {begin: 0}, {begin: 0}
+    free: list[int] = []
+    count = 1
+    for i, (step, module) in enumerate(zip(plan.steps, steps, strict=True)):
+        module.slots_in = tuple(where[x] for x in step.inputs)
+        module.sources = tuple(number[x] for x in step.inputs)
+        number[step.output] = i + 1
+        free += [where[x] for x in dict.fromkeys(step.inputs) if last[x] == i]
+        if not free:
+            free, count = [count], count + 1
+        module.slot_out = where[step.output] = free.pop()
+    return count, where[plan.outputs[0]]

@@ -1,0 +1,308 @@
+"""Which operations of a traced model run on codes, which of them in one step, and on which grids.
+
+A layer with weights makes codes, and codes flow on: what can be computed on them is. An operation
+that has no integer form runs in float, between a step that makes numbers of codes and, where they
+are needed, one that makes codes of numbers. What depends on weights alone is computed beforehand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..engine.apply import apply
+from ..engine.tensor import Tensor
+from ..errors import DTypeError, ShapeError
+from .graph import Graph, Node, Size, Value
+from .models import inputs as inputs_of
+
+LAYERS = ("Conv2d", "Linear", "LinearRelu")
+ONE_BY_ONE = (
+    "Relu", "LeakyRelu", "Sigmoid", "Softplus", "Gelu", "Silu", "Tanh", "Erf", "Exp", "Log",
+    "Sqrt", "Sin", "Cos", "Abs", "Negative", "Clip", "Pow", "Add", "Subtract", "Multiply",
+    "Divide", "Maximum", "Minimum",
+)  # fmt: skip
+MOVED = ("Reshape", "Transpose", "GetItem", "Flip", "BroadcastTo", "Alias", "Clone")
+ON_THE_SAME_GRID = ("move", "max_pool")
+
+
+class Slot(NamedTuple):
+    """A value of the graph, as codes or as numbers."""
+
+    value: Value
+    codes: bool
+
+
+@dataclass(eq=False)
+class Step:
+    """One call of the backend: `nodes` are the operations of the model that it stands for."""
+
+    kind: str
+    nodes: list[Node]
+    inputs: list[Slot]
+    output: Slot
+    folded: list[Node] = field(default_factory=list)  # of `nodes`, those that went into the weight
+    relu: bool = False
+
+    @property
+    def name(self) -> str:
+        """The path of the module that it comes from."""
+        return self.nodes[0].module if self.nodes else ""
+
+
+class Point(NamedTuple):
+    """A value whose grid is decided by the numbers that pass, or by the operation itself."""
+
+    value: Value
+    bounds: tuple[float, float] | None = None
+
+
+class Door(NamedTuple):
+    """Which inputs a model was traced for."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    sizes: tuple[int | Size, ...]
+    axis: int | None
+    size: int
+
+    def batch(self, x: Tensor) -> int:
+        """How many samples an input has. Raises: ShapeError, DTypeError if it does not fit."""
+        size = self.size
+        if self.axis is not None and x.ndim == len(self.shape):
+            size = x.shape[self.axis]
+        wanted = tuple(n if isinstance(n, int) else n.at(size) for n in self.sizes)
+        if x.shape != wanted:
+            raise ShapeError(
+                f"IntegerModel: traced with an input of shape {self.shape}, got {x.shape}; samples"
+                f" must be alike{', only their number may differ' if self.axis is not None else ''}"
+            )
+        if x.dtype != self.dtype:
+            raise DTypeError(f"IntegerModel: x must be {self.dtype}, got {x.dtype}")
+        return size
+
+
+class Plan:
+    """The steps of a graph, in order. `points` are the grids that they need."""
+
+    def __init__(self, graph: Graph, chosen: Callable[[Node], bool]) -> None:
+        self.graph, self.chosen = graph, chosen
+        self.steps: list[Step] = []
+        self.points: list[Point] = []
+        self.grid: dict[Value, int] = {}  # which point's grid the codes of a value are on
+        value = graph.inputs[0]
+        self.door = Door(value.shape, value.dtype, value.sizes, graph.batch_axis, graph.batch)
+        self.beforehand = _beforehand(graph)
+        self._made: set[Slot] = {Slot(value, False) for value in graph.inputs}
+        self._done: set[Node] = set(self.beforehand)
+        self._known = {n.output for n in self.beforehand}
+        self._known |= {v for v in graph.values if v.tensor is not None}
+        for node in graph.nodes:
+            if node not in self._done:
+                self._plan(node)
+        self.outputs = [self._as(value, False) for value in graph.outputs]
+
+    # -- deciding -------------------------------------------------------------------------------
+    def _plan(self, node: Node) -> None:
+        if node.op in LAYERS and self._is_layer(node):
+            self._layer(node)
+            return
+        moving = self._moving(node)
+        kind = self._kind(node, moving) if any(Slot(v, True) in self._made for v in moving) else ""
+        inputs = [self._as(v, bool(kind)) for v in moving]
+        if not kind:
+            self._add(Step("float", [node], inputs, Slot(node.output, False)))
+            return
+        step = Step(kind, [node], inputs, Slot(node.output, True))
+        if kind in ("add", "lookup", "move"):
+            self._extend(step)
+        if kind in ON_THE_SAME_GRID:
+            self.grid[step.output.value] = self.grid[inputs[0].value]
+        self._add(step)
+
+    def _moving(self, node: Node) -> list[Value]:
+        """The inputs that are not known beforehand."""
+        return [x for x in node.inputs if isinstance(x, Value) and x not in self._known]
+
+    def _kind(self, node: Node, moving: list[Value]) -> str:
+        """What an operation is on codes; "" if it is nothing."""
+        op, fixed = node.op, [x for x in node.inputs if x not in moving]
+        if any(x.dtype.kind != "f" for x in moving):
+            return ""
+        if op in MOVED:
+            return "move" if len(moving) == 1 else ""
+        if op == "MaxPool2d":
+            return "max_pool"
+        if op == "AvgPool2d" or (op == "Mean" and _together(node)):
+            return "avg_pool"
+        if op == "Concatenate":
+            return "concatenate" if not fixed else ""
+        numbers = all(not isinstance(x, Value) or math.prod(x.shape) == 1 for x in fixed)
+        if op in ONE_BY_ONE and len(moving) == 1 and numbers:
+            return "lookup" if node.output.shape == moving[0].shape else ""
+        if op in ("Add", "Subtract") and all(isinstance(x, Value) for x in node.inputs):
+            return "add"
+        return ""
+
+    def _is_layer(self, node: Node) -> bool:
+        return (
+            self.chosen(node)
+            and isinstance(node.inputs[0], Value)
+            and self._moving(node) == [node.inputs[0]]
+        )
+
+    def _layer(self, node: Node) -> None:
+        """A layer with all that can be part of its last multiplication."""
+        x = self._as(node.inputs[0], True)
+        step = Step("layer", [node], [x], Slot(node.output, True), [], node.op == "LinearRelu")
+        self._extend(step)
+        last = step.output.value
+        final = not last.consumers and last in self.graph.outputs
+        step.output = Slot(last, not final)
+        self._add(step)
+
+    def _extend(self, step: Step) -> None:
+        """Let a step take in the operations after it that cost nothing then."""
+        while True:
+            last = step.output.value
+            following = last.consumers
+            if len(following) != 1 or last in self.graph.outputs or following[0] in self._done:
+                return
+            node = following[0]
+            if not self._joins(step, node):
+                return
+            step.nodes.append(node)
+            step.output = Slot(node.output, step.output.codes)
+            self._done.add(node)
+
+    def _joins(self, step: Step, node: Node) -> bool:
+        moving = self._moving(node)
+        if len(moving) != 1:
+            return False
+        if step.kind == "move":
+            return node.op in MOVED
+        if step.kind == "lookup":
+            return self._kind(node, moving) == "lookup"
+        if node.op == "Relu" and not step.relu:
+            step.relu = True
+            return True
+        if step.kind == "add":
+            return False
+        if node.op == "Reshape":
+            return step.nodes[0].op != "Conv2d"
+        if not step.relu and self._per_channel(step, node, moving[0]):
+            step.folded.append(node)
+            return True
+        return False
+
+    def _per_channel(self, step: Step, node: Node, x: Value) -> bool:
+        """Whether node multiplies each output of a layer by a number, or adds one."""
+        if node.op not in ("Multiply", "Divide", "Add", "Subtract"):
+            return False
+        first = node.inputs[0] is x
+        other = node.inputs[1 if first else 0]
+        if not first and node.op in ("Divide", "Subtract"):
+            return False
+        scales = node.op in ("Multiply", "Divide")
+        if not isinstance(other, Value):
+            return scales
+        channel = x.sizes[1] if step.nodes[0].op == "Conv2d" else x.sizes[-1]
+        after = len(x.shape) - 2 if step.nodes[0].op == "Conv2d" else 0
+        shape = other.shape
+        alone = len(shape) - 1 - after
+        return (
+            len(shape) <= len(x.shape)
+            and all(n == 1 or (i == alone and n == channel) for i, n in enumerate(shape))
+            and (scales or math.prod(shape) == channel)
+        )
+
+    # -- steps ----------------------------------------------------------------------------------
+    def _as(self, value: Value, codes: bool) -> Slot:
+        """A value in the form that is needed, made from the other one if need be."""
+        wanted = Slot(value, codes)
+        if wanted not in self._made and not (value in self._known and not codes):
+            kind = "quantize" if codes else "dequantize"
+            self._add(Step(kind, [], [Slot(value, not codes)], wanted))
+        return wanted
+
+    def _add(self, step: Step) -> None:
+        self.steps.append(step)
+        self._made.add(step.output)
+        self._done.update(step.nodes)
+        value = step.output.value
+        if step.output.codes and value not in self.grid:
+            self.grid[value] = len(self.points)
+            self.points.append(Point(value))
+
+    # -- running in float -------------------------------------------------------------------------
+    def known(self) -> dict[Value, Any]:
+        """Parameters, buffers and constants, and what follows from them alone."""
+        held = {v: v.tensor for v in self.graph.values if v.tensor is not None}
+        for node in self.beforehand:
+            held[node.output] = apply(node.at(self.graph.batch), *_arguments(node, held))
+        return held
+
+    def watch(self, batches: Iterable[Any], see: Callable[[Value, Tensor], None]) -> None:
+        """Run the model on batches, showing all values that have a grid."""
+        known, points = self.known(), {point.value for point in self.points}
+        later = [node for node in self.graph.nodes if node not in self.beforehand]
+        for batch in batches:
+            x = inputs_of(batch, self.graph.model)
+            size = self.door.batch(x)
+            held = {**known, **{v: v.at(size) for v in known if v.tensor is not None}}
+            held[self.graph.inputs[0]] = x
+            for value in points & held.keys():
+                see(value, held[value])
+            for node in later:
+                result = held[node.output] = apply(node.at(size), *_arguments(node, held))
+                if node.output in points:
+                    see(node.output, result)
+
+
+def _arguments(node: Node, held: dict[Value, Tensor]) -> list[Any]:
+    return [held[x] if isinstance(x, Value) else x for x in node.inputs]
+
+
+def _beforehand(graph: Graph) -> dict[Node, None]:
+    """The operations whose inputs are weights, constants, or results of such operations, and whose
+    results do not grow with the batch.
+    """
+    known = {v for v in graph.values if v.tensor is not None and v.sizes == v.shape}
+    found: dict[Node, None] = {}
+    for node in graph.nodes:
+        steady = node.output.sizes == node.output.shape
+        if steady and all(not isinstance(x, Value) or x in known for x in node.inputs):
+            found[node] = None
+            known.add(node.output)
+    return found
+
+
+def _together(node: Node) -> bool:
+    """Whether the axes of a mean lie side by side, the first not among them."""
+    axes = node.settings["axis"]
+    return bool(axes) and min(axes) > 0 and max(axes) - min(axes) == len(axes) - 1
+
+
+def folded(step: Step, known: dict[Value, Any]) -> tuple[Any, Any]:
+    """Weight and bias (or None) of a layer with the multiplications and additions after it.
+
+    Written with operators, for Tensors and NumPy arrays alike.
+    """
+    weight, bias = (known.get(x) for x in step.nodes[0].inputs[1:])
+    assert weight is not None
+    lead = (-1, *[1] * (len(weight.shape) - 1))
+    for node in step.folded:
+        other = next(x for x in node.inputs if not isinstance(x, Value) or x in known)
+        row = known[other].reshape((-1,)) if isinstance(other, Value) else other
+        if node.op in ("Add", "Subtract"):
+            row = -row if node.op == "Subtract" else row
+            bias = row if bias is None else bias + row
+            continue
+        row = 1 / row if node.op == "Divide" else row
+        column = row.reshape(lead) if isinstance(other, Value) else row
+        weight, bias = weight * column, None if bias is None else bias * row
+    return weight, bias
