@@ -9,8 +9,10 @@ from .fake_quantize import FakeQuantize, LearnedStepSize, fake_quantize
 from .files import load, load_tensors, save, save_tensors
 from .fold import fold
 from .graph import Graph, trace
+from .histogram import Histogram, Percentile
 from .integer import IntegerModel
 from .layers import QuantConv2d, QuantLinear
+from .least_error import mse_bounds
 from .low_rank import Ranks, factorize, ranks_by_energy, ranks_by_latency
 from .models import clone
 from .observer import MinMax, MovingAverageMinMax, Observer
@@ -25,11 +27,13 @@ __all__ = [
     "FakeQuantize",
     "Graph",
     "Hint",
+    "Histogram",
     "IntegerModel",
     "LearnedStepSize",
     "MinMax",
     "MovingAverageMinMax",
     "Observer",
+    "Percentile",
     "QATModel",
     "QTensor",
     "QuantConv2d",
@@ -49,6 +53,7 @@ __all__ = [
     "layer_sqnr",
     "load",
     "load_tensors",
+    "mse_bounds",
     "prepare_qat",
     "prune",
     "quantize",

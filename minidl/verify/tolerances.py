@@ -59,6 +59,11 @@ FALSE_ALARM = 1e-6
 LOSS_CURVE = 1e-3
 
 
+# How far a quantizer's measured noise may be from theory, over a quarter of a million numbers: a
+# promise. Theory takes the error as spread evenly over a step, and the ends as independent.
+DECIBELS = 0.5
+
+
 def unit_roundoff(dtype: np.dtype | type) -> float:
     """The largest relative error of rounding to dtype: 2^-24 for float32, 2^-53 for float64."""
     return float(np.finfo(dtype).eps) / 2
