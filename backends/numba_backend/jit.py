@@ -94,6 +94,7 @@ class _Threads:
 
 
 THREADS = _Threads()
+RUNNING = threading.local()  # .kernel: the one that runs, or is compiled, on this thread
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=THREADS.after_fork)
 
@@ -171,6 +172,7 @@ class Kernel:
 
     def prepare(self, arguments: tuple[Any, ...]) -> None:
         """Compile the pieces that it calls, the first time; `arguments[0]` tells the dtype."""
+        RUNNING.kernel = self
         dtype = arguments[0].dtype
         if dtype in self.ready or config.DISABLE_JIT:
             return

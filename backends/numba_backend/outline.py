@@ -12,7 +12,6 @@ loaded: `kernel(calls=[...])` names the pieces that a kernel calls.
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -26,7 +25,7 @@ from llvmlite import ir
 from numba import extending
 from numba.core import cgutils as cgutils_untyped
 
-from .jit import REASSOCIATE, VERSION, Kernel, compile_c, config, numba
+from .jit import REASSOCIATE, RUNNING, VERSION, Kernel, compile_c, config, numba
 
 cgutils: Any = cgutils_untyped
 intrinsic: Any = extending.intrinsic
@@ -73,15 +72,11 @@ class Piece:
         llvmlite.binding.add_symbol(self.symbol(dtype), built.address)
 
 
-_running = threading.local()  # .pieces: those that the kernel may call that is being run
-
-
 def prepare(pieces: Iterable[Any], arguments: tuple[Any, ...]) -> None:
     """Have the pieces ready that a kernel calls when it is given these arguments."""
     floats = (a.dtype.name for a in arguments if isinstance(a, np.ndarray) and a.dtype.kind == "f")
     dtype = next(floats, "float32")  # bytes are moved as numbers of 32 bits
-    _running.pieces = [PIECES[piece] for piece in pieces]
-    for piece in _running.pieces:
+    for piece in map(PIECES.__getitem__, pieces):
         piece.prepare(dtype if "real" in piece.kinds else "none")
 
 
@@ -119,6 +114,7 @@ class Tasks(Kernel):
 
     def prepare(self, arguments: tuple[Any, ...]) -> None:
         """Compile the body for arguments of these dtypes, the first time."""
+        RUNNING.kernel = self
         key: Any = arguments[1].dtype
         if not self.alike:
             key = tuple(getattr(argument, "dtype", None) for argument in arguments)
@@ -225,7 +221,7 @@ def outlined(*kinds: str, name: str = "") -> Callable[[Callable[..., Any]], Any]
             return signature, piece_call
 
         def piece_call(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            assert piece in getattr(_running, "pieces", ()), f"kernel(calls=[{piece.name}, ...])"
+            assert made in RUNNING.kernel.calls, f"kernel(calls=[{piece.name}, ...])"
             dtype, values = "none", []
             for kind, given, value in zip(kinds, signature.args, arguments, strict=True):
                 if kind == "n":

@@ -91,3 +91,21 @@ def test_bodies_run_as_plain_python_without_the_compiler(tmp_path, monkeypatch):
     (tmp_path / "kernels.py").write_text(KERNEL.format(offset=0))
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
     assert run(tmp_path, monkeypatch, "kernels.scale.serial(4, x, 4)") == "[0.0, 4.0, 8.0, 12.0]"
+
+
+def test_a_second_form_is_compiled_after_other_kernels_ran(tmp_path, monkeypatch):
+    """Serial, then another kernel, then parallel: the pieces are still this kernel's."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    program = """
+import numpy as np, backends
+lib = backends.get("numba")
+for size in (8, 64, 1024):
+    weight = np.ones((size, size), np.int8)
+    packed = lib.int8_pack(weight, 1)
+    assert lib.int8_linear(weight, weight, packed, None)[0, 0] == size
+print("done")
+"""
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "done"
