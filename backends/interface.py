@@ -705,6 +705,17 @@ class Backend(ABC):
         pad_value. packed is what `int8_pack` made of weight.
         """
 
+    @abstractmethod
+    def int8_conv2d_pool(
+        self, x: Array, weight: Array, packed: Array, pad_value: int,
+        stride: Pair, padding: Pair, dilation: Pair, groups: int, finish: Requantize, pool: Pair,
+    ) -> Array:  # fmt: skip
+        """int8_max_pool2d(int8_conv2d(...), pool, pool, (0, 0)), without the image in between.
+
+        The largest sum becomes the largest code (multipliers are not negative), so that pooling may
+        come first and leave less to requantize.
+        """
+
     # What stands between the layers of a network in integers. A code is int8 or uint8, and stands
     # for scale * (code - zero_point). What has no arithmetic (embedding, concatenate, pad, reshape,
     # transpose, getitem) takes codes as it takes any number.

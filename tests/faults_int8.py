@@ -62,3 +62,9 @@ class AveragePoolingDividesByTheWholeWindow(NumpyBackend):
     def int8_avg_pool2d(self, x, zero_point, multiplier, *rest):
         same = np.full_like(multiplier, multiplier[-1])
         return super().int8_avg_pool2d(x, zero_point, same, *rest)
+
+
+@found_by("int8_conv2d_pool")
+class PoolingOfAConvolutionMovesByOne(NumpyBackend):
+    def int8_conv2d_pool(self, *args):
+        return self.int8_max_pool2d(self.int8_conv2d(*args[:-1]), args[-1], (1, 1), (0, 0))

@@ -7,12 +7,12 @@ import math
 import numpy as np
 from numba import prange
 
-from ..interface import Array, DType, Finish, Pair
+from ..interface import Array, DType, Finish, Pair, Requantize
 from ..numpy_backend import NumpyBackend
 from ..numpy_backend.windows import framed, out_size
 from .dots import NATIVE, ROWS, SIGNED, WIDTH, linear_tile
 from .finish import CODES, RELU, SUMS, code, real, result_dtype, rule
-from .int8_conv import band, convolve, in_lines, quads_of, sums_of
+from .int8_conv import TASKS, band, convolve, in_lines, quads_of, sums_of
 from .jit import helper, kernel
 from .layout import F32, flat, plain
 from .memory import empty
@@ -175,22 +175,40 @@ class Int8(NumpyBackend):
         stride: Pair, padding: Pair, dilation: Pair, groups: int, finish: Finish,
     ) -> Array:  # fmt: skip
         options = stride, padding, dilation, groups
-        kernel_size = weight.shape[2:]
-        size = out_size(framed(x.shape[2:], padding), kernel_size, stride, dilation)
-        y = empty((x.shape[0], weight.shape[0], *size), result_dtype(finish))
-        if not x.size or not y.size:
-            return super().int8_conv2d(x, weight, packed, pad_value, *options, finish)
-        outputs = weight.shape[0]
+        return self._convolved(x, weight, packed, pad_value, *options, finish, (1, 1))
+
+    def int8_conv2d_pool(
+        self, x: Array, weight: Array, packed: Array, pad_value: int,
+        stride: Pair, padding: Pair, dilation: Pair, groups: int, finish: Requantize, pool: Pair,
+    ) -> Array:  # fmt: skip
+        options = stride, padding, dilation, groups
+        return self._convolved(x, weight, packed, pad_value, *options, finish, pool)
+
+    def _convolved(
+        self, x: Array, weight: Array, packed: Array, pad_value: int,
+        stride: Pair, padding: Pair, dilation: Pair, groups: int, finish: Finish, pool: Pair,
+    ) -> Array:  # fmt: skip
+        """int8_conv2d, then int8_max_pool2d in windows of `pool`."""
+        options = stride, padding, dilation, groups
+        kernel_size, outputs = weight.shape[2:], weight.shape[0]
+        height, width = out_size(framed(x.shape[2:], padding), kernel_size, stride, dilation)
+        pooled = height // pool[0], width // pool[1]
+        y = empty((x.shape[0], outputs, *pooled), result_dtype(finish))
+        if not y.size or not x.size:
+            y = super().int8_conv2d(x, weight, packed, pad_value, *options, finish)
+            return y if pool == (1, 1) else self.int8_max_pool2d(y, pool, pool, (0, 0))
         sums = None if x.dtype == NATIVE else sums_of(packed, outputs, groups)
         how = rule(finish, outputs, sums)
         lined = in_lines(weight.shape[1], kernel_size[1])
         planes = weight.shape[1] if lined else -(-weight.shape[1] // 4)
-        lines = band(x.shape[0], size[0], planes * (x.shape[3] + 2 * padding[1]) * stride[0])
-        convolve.sized(y.size * math.prod(weight.shape[1:]), PARALLEL_FROM)(
-            x.shape[0] * -(-size[0] // lines),
+        used = pooled[0] * pool[0], width
+        quads = planes * (x.shape[3] + 2 * padding[1]) * stride[0]
+        lines, samples = band(x.shape[0], used[0], quads, pool[0]), max(1, x.shape[0] // TASKS)
+        convolve.sized(x.shape[0] * outputs * math.prod((*used, *weight.shape[1:])), PARALLEL_FROM)(
+            -(-x.shape[0] // samples) * -(-used[0] // lines),
             plain(x).view(np.uint8), 0 if x.dtype == NATIVE else 128, pad_value & 255, packed,
             how.offset, how.factor, how.last, how.how, how.ends, lined, kernel_size, *options,
-            size, lines, flat(y).view(np.uint8),
+            pool, used, samples, lines, flat(y).view(np.uint8),
         )  # fmt: skip
         return y
 

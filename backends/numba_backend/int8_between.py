@@ -115,6 +115,7 @@ def avg_pool(x: Array, flip: int, zero_point: int, multiplier: Array, kernel_siz
     turn = np.uint8(flip)
     shift, zero, low, high = numbers
     half = (np.int64(1) << np.int64(shift - 1)) - np.int64(1)
+    least, most = np.int64(low), np.int64(high)
     for p in prange(x.shape[0]):
         total = np.empty(width, np.int32)
         for oh in range(y.shape[1]):
@@ -135,7 +136,7 @@ def avg_pool(x: Array, flip: int, zero_point: int, multiplier: Array, kernel_siz
                     n += np.int64(total[w])
                 n = (n - np.int64(count * (zero_point + flip))) * np.int64(multiplier[count - 1])
                 q = ((n + half + ((n >> shift) & np.int64(1))) >> shift) + zero
-                codes[ow] = np.uint8(low if q < low else high if q > high else q)
+                codes[ow] = np.uint8(least if q < least else most if q > most else q)
 
 
 def flip_of(dtype: DType) -> int:

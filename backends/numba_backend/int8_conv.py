@@ -24,7 +24,9 @@ from .lines import copy_lines
 from .outline import tasks
 
 PARTS = 16  # into how many tasks a convolution is split, if its shape allows
+TASKS = 32  # beyond which one takes several samples, so that what it prepares serves them all
 CACHE = 1 << 16  # quads of the planes of one task: a quarter of a megabyte
+SUMS_OF_A_ROW = 1 << 10  # that are finished at once: with all rows of a tile 48 kB
 
 
 def in_lines(channels: int, width: int) -> bool:
@@ -63,25 +65,26 @@ def sums_of(packed: Array, outputs: int, groups: int) -> Array:
     return packed[:, -1].reshape(groups, -1)[:, : outputs // groups].reshape(-1)
 
 
-def band(samples: int, lines: int, quads: int) -> int:
+def band(samples: int, lines: int, quads: int, step: int) -> int:
     """Output lines of a task, from shapes alone; `quads` is what one of them needs of planes.
 
-    >>> band(64, 28, 900), band(1, 28, 900), band(64, 224, 2000)
+    >>> band(64, 28, 900, 1), band(1, 28, 900, 2), band(64, 224, 2000, 1)
     (28, 2, 32)
     """
     parts = -(-PARTS // samples)
-    return max(1, min(-(-lines // parts), CACHE // quads))
+    return max(1, min(-(-lines // parts), CACHE // quads) // step) * step
 
 
 @tasks(calls=[conv_tile], exact=True)
 def convolve(x: Array, flip: int, pad: int, packed: Array, offset: Array, factor: Array,
              last: Array, how: int, ends: tuple[int, int, int], lined: bool, kernel_size: Pair,
-             stride: Pair, padding: Pair, dilation: Pair, groups: int, size: Pair, lines: int,
-             y: Array, part: int) -> None:  # fmt: skip
+             stride: Pair, padding: Pair, dilation: Pair, groups: int, pool: Pair, size: Pair,
+             samples: int, lines: int, y: Array, part: int) -> None:  # fmt: skip
     """y (N, O, OH, OW), as bytes, = x (N, C, H, W), as bytes, convolved and finished (`finish.py`).
 
-    A task is one sample's band of output lines. Bytes are multiplied after an exclusive or with
-    flip; pad is what frames the image before that.
+    A task is a band of output lines of some samples. Bytes are multiplied after an exclusive or
+    with flip; pad is what frames the image before that. size is (OH, OW) before pooling in windows
+    of `pool`, whose height divides OH and lines.
     """
     bands = (size[0] + lines - 1) // lines
     blocks, depth, block = packed.shape[0] // groups, packed.shape[1] - 1, packed.shape[2]
@@ -89,7 +92,7 @@ def convolve(x: Array, flip: int, pad: int, packed: Array, offset: Array, factor
     planes = channels if lined else (channels + 3) // 4
     width = (x.shape[3] + 2 * padding[1] + stride[1] - 1) // stride[1]
     weight = packed.reshape(-1)
-    n, top = part // bands, part % bands * lines
+    top = part % bands * lines
     bottom = min(top + lines, size[0])
     seen = (bottom - top - 1) * stride[0] + (kernel_size[0] - 1) * dilation[0] + 1
     phase = (seen + stride[0] - 1) // stride[0] * width  # quads of a phase of a plane
@@ -97,27 +100,31 @@ def convolve(x: Array, flip: int, pad: int, packed: Array, offset: Array, factor
     table = places(planes, lined, kernel_size, stride, dilation, phase, width)
     reach = width * stride[1]
     frames = np.full((1 if lined else 4) * seen * reach + 3 * dilation[1], pad, np.uint8)
-    tile, done = np.empty(CHANNELS * PIXELS, np.int32), np.empty(CHANNELS * PIXELS, np.int32)
-    for g in range(groups):
-        for p in range(planes):
-            first, count = (p, 1) if lined else (4 * p, min(4, channels - 4 * p))
-            frame(x[n, g * channels + first : g * channels + first + count],
-                  top * stride[0] - padding[0], seen, padding[1], reach, frames)  # fmt: skip
-            plane = quads[p * stride[0] * stride[1] * phase :]
-            shift = dilation[1] if lined else seen * reach
-            join(frames, shift, seen, reach, stride, phase, width, flip, plane)
-        for at in range(0, (bottom - top) * width, PIXELS):
-            for b in range(blocks):
-                o = g * outs + b * block
-                count = min(block, (g + 1) * outs - o)
-                conv_tile(block, tile, weight, (g * blocks + b) * (depth + 1) * block, block,
-                          quads, at, table, depth)  # fmt: skip
-                finish_tile(tile, count, offset, factor, last, o, how, ends, done)
-                to = (n * offset.size + o) * size[0] * size[1]
-                if how == CODES:
-                    put_lines(done.view(np.uint8), count, at, width, size, top, bottom, to, y)
-                else:
-                    put_lines(done, count, at, width, size, top, bottom, to, y.view(np.int32))
+    tile = np.empty(CHANNELS * PIXELS, np.int32)
+    few = max(1, SUMS_OF_A_ROW // (width * pool[0])) * pool[0]
+    pitch = (min(few, lines) * width + PIXELS - 1) // PIXELS * PIXELS
+    rows, done = np.empty(block * pitch, np.int32), np.empty(block * pitch, np.int32)
+    for n in range(part // bands * samples, min((part // bands + 1) * samples, x.shape[0])):
+        for g in range(groups):
+            for p in range(planes):
+                first, count = (p, 1) if lined else (4 * p, min(4, channels - 4 * p))
+                frame(x[n, g * channels + first : g * channels + first + count],
+                      top * stride[0] - padding[0], seen, padding[1], reach, frames)  # fmt: skip
+                plane = quads[p * stride[0] * stride[1] * phase :]
+                shift = dilation[1] if lined else seen * reach
+                join(frames, shift, seen, reach, stride, phase, width, flip, plane)
+            for start in range(top, bottom, few):
+                count = min(few, bottom - start)
+                for b in range(blocks):
+                    o = g * outs + b * block
+                    for at in range(0, count * width, PIXELS):
+                        conv_tile(block, tile, weight, (g * blocks + b) * (depth + 1) * block,
+                                  block, quads, (start - top) * width + at, table,
+                                  depth)  # fmt: skip
+                        copy_lines(rows, at, pitch, tile, 0, PIXELS, block, PIXELS)
+                    put_rows(rows, pitch, min(block, (g + 1) * outs - o), width, count, size, pool,
+                             offset, factor, last, o, how, ends, done, y,
+                             n * offset.size + o, start)  # fmt: skip
 
 
 @helper
@@ -180,45 +187,93 @@ def quad_of(one: int, two: int, three: int, four: int) -> np.uint32:
 
 
 @helper
-def finish_tile(tile: Array, rows: int, offset: Array, factor: Array, last: Array, first: int,
-                how: int, ends: tuple[int, int, int], done: Array) -> None:  # fmt: skip
-    """The rows of a tile, which are those of the outputs from `first` on, as `how` says."""
-    multiplier, shift = factor.view(np.int32), last.view(np.int32)
-    numbers, codes = done.view(np.float32), done.view(np.uint8)
-    zero, low, high = ends
-    for m in range(rows):
-        o = first + m
-        move, sums = offset[o], tile[m * PIXELS : (m + 1) * PIXELS]
-        if how == SUMS:
-            totals = done[m * PIXELS : (m + 1) * PIXELS]
-            for i in range(PIXELS):
-                totals[i] = sums[i] + move
-        elif how == CODES:
-            by, s, line = multiplier[o], shift[o], codes[m * PIXELS : (m + 1) * PIXELS]
-            for i in range(PIXELS):
-                line[i] = code(np.int32(sums[i] + move), by, s, zero, low, high)
-        else:
-            scale, bias, relu = factor[o], last[o], how == RELU
-            values = numbers[m * PIXELS : (m + 1) * PIXELS]
-            for i in range(PIXELS):
-                values[i] = real(np.int32(sums[i] + move), scale, bias, relu)
+def put_rows(rows: Array, pitch: int, count: int, width: int, lines: int, size: Pair, pool: Pair,
+             offset: Array, factor: Array, last: Array, o: int, how: int,
+             ends: tuple[int, int, int], done: Array, y: Array, image: int,
+             start: int) -> None:  # fmt: skip
+    """Sums of outputs o .. o + count, `lines` lines each, pooled and finished into y, bytes.
+
+    They belong into y's images from number `image` on, into lines from `start` on before pooling.
+    """
+    high, wide = size[0] // pool[0], size[1] // pool[1]
+    to = (image * high + start // pool[0]) * wide
+    if pool[0] * pool[1] > 1:
+        some = lines // pool[0]
+        largest(rows, pitch, count, width, some, wide, pool, done)
+        finish_rows(done, some * wide, count, some * wide, offset, factor, last, o, how, ends,
+                    y, to, high * wide)  # fmt: skip
+        return
+    codes = done.view(np.uint8)
+    finish_rows(rows, pitch, count, lines * width, offset, factor, last, o, how, ends,
+                codes, 0, pitch)  # fmt: skip
+    if how == CODES:
+        for m in range(count):
+            copy_lines(y, to + m * high * wide, wide, codes, m * pitch, width, lines, wide)
+    else:
+        for m in range(count):
+            copy_lines(y.view(np.int32), to + m * high * wide, wide, done, m * pitch, width,
+                       lines, wide)  # fmt: skip
 
 
 @helper
-def put_lines(done: Array, rows: int, at: int, width: int, size: Pair, top: int, bottom: int,
-               to: int, y: Array) -> None:  # fmt: skip
-    """The pixels at .. at + PIXELS of a band, lines of `width` of which size[1] count, into y.
+def finish_rows(sums: Array, pitch: int, rows: int, count: int, offset: Array, factor: Array,
+                last: Array, o: int, how: int, ends: tuple[int, int, int], y: Array, to: int,
+                step: int) -> None:  # fmt: skip
+    """The first `count` sums of each row, those of outputs o, o + 1, ..., into y, bytes.
 
-    Row m belongs into the image that begins at element `to` + m * OH * OW.
+    Row m goes to elements from to + m * step on. Positions are unsigned, which cannot mean "from
+    the end": a slice for each row would cost more than the arithmetic on it.
     """
-    begin, image = at, size[0] * size[1]
-    flat, sums = y.reshape(-1), done.reshape(-1)
-    while begin < at + PIXELS:
-        row, column = begin // width, begin % width
-        stop = min(at + PIXELS, (row + 1) * width)
-        count = min(size[1] - column, stop - begin)
-        if count > 0 and top + row < bottom:
-            place = to + (top + row) * size[1] + column
-            for m in range(rows):
-                copy_lines(flat, place + m * image, 0, sums, m * PIXELS + begin - at, 0, 1, count)
-        begin = stop
+    if how == CODES:
+        multipliers, shifts = factor.view(np.int32), last.view(np.int32)
+        zero, low, high = ends
+        for m in range(rows):
+            begin, put = np.uintp(m * pitch), np.uintp(to + m * step)
+            move, multiplier, shift = offset[o + m], multipliers[o + m], shifts[o + m]
+            for i in range(np.uintp(count)):
+                total = np.int32(sums[begin + i] + move)
+                y[put + i] = code(total, multiplier, shift, zero, low, high)
+    elif how == SUMS:
+        totals = y.view(np.int32)
+        for m in range(rows):
+            begin, put, move = np.uintp(m * pitch), np.uintp(to + m * step), offset[o + m]
+            for i in range(np.uintp(count)):
+                totals[put + i] = sums[begin + i] + move
+    else:
+        numbers, relu = y.view(np.float32), how == RELU
+        for m in range(rows):
+            begin, put = np.uintp(m * pitch), np.uintp(to + m * step)
+            move, scale, bias = offset[o + m], factor[o + m], last[o + m]
+            for i in range(np.uintp(count)):
+                numbers[put + i] = real(np.int32(sums[begin + i] + move), scale, bias, relu)
+
+
+@helper
+def largest(rows: Array, pitch: int, count: int, width: int, lines: int, columns: int, pool: Pair,
+            y: Array) -> None:  # fmt: skip
+    """y (count, lines, columns) = the largest sum of each window of `pool`.
+
+    Requantizing does not change which is the largest, so it may come after. For windows of two by
+    two, loops run over all rows at once: pairs of odd lines, and those past the end of a line, are
+    computed and not used.
+    """
+    if pool[0] == 2 and pool[1] == 2:
+        size = count * pitch - width
+        below = rows[width : count * pitch]
+        for i in range(size):
+            y[i] = max(rows[i], below[i])
+        for i in range(size // 2):
+            rows[i] = max(y[2 * i], y[2 * i + 1])
+        for m in range(count):
+            copy_lines(y, m * lines * columns, columns, rows, m * (pitch // 2), width, lines,
+                       columns)  # fmt: skip
+        return
+    for m in range(count):
+        for h in range(lines):
+            for w in range(columns):
+                start = m * pitch + h * pool[0] * width + w * pool[1]
+                best = rows[start]
+                for i in range(pool[0]):
+                    for j in range(pool[1]):
+                        best = max(best, rows[start + i * width + j])
+                y[(m * lines + h) * columns + w] = best

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..interface import Array, Narrow, Pair
+from ..interface import Array, Narrow, Pair, Requantize
 from .int8 import halved
 from .pool import DENSE, Pool
 from .windows import out_size, taps
@@ -32,6 +32,14 @@ class Int8Between(Pool):
         for candidate in others:
             xp.maximum(y, candidate, out=y)
         return y
+
+    def int8_conv2d_pool(
+        self, x: Array, weight: Array, packed: Array, pad_value: int,
+        stride: Pair, padding: Pair, dilation: Pair, groups: int, finish: Requantize, pool: Pair,
+    ) -> Array:  # fmt: skip
+        options = stride, padding, dilation, groups
+        y = self.int8_conv2d(x, weight, packed, pad_value, *options, finish)
+        return self.int8_max_pool2d(y, pool, pool, (0, 0))
 
     def int8_avg_pool2d(
         self, x: Array, zero_point: int, multiplier: Array, kernel: Pair, stride: Pair,

@@ -16,6 +16,7 @@ from ..strategies import (
     LAYOUTS,
     Convolution,
     Laid,
+    Pair,
     Shape,
     arrays,
     float_dtypes,
@@ -23,6 +24,7 @@ from ..strategies import (
     integers_like,
     lay,
     layouts,
+    pairs,
     seeds,
     shapes,
 )
@@ -309,3 +311,37 @@ def int8_layers_as_networks_have_them(
             actual = call(backend, "int8_conv2d", x, weight, packed, *options, finish)
             expected = call(reference, "int8_conv2d", x, weight, weight, *options, finish)
             assert_same(actual, expected, signed_zero=False)
+
+
+@covers("int8_conv2d_pool")
+@drawn(case=int8_convolutions(), seed=seeds, pool=pairs(1, 3))
+def int8_conv_with_pooling_is_both(
+    backend: Backend, case: tuple[Convolution, int], seed: int, pool: Pair
+) -> None:
+    """Windows that do not fit any more are left out; of an image without one nothing is left."""
+    conv, value = case
+    sums = oracle.int8_conv2d(conv.x.values, conv.weight.values, value, *conv.options)
+    pool = min(pool[0], sums.shape[2]), min(pool[1], sums.shape[3])
+    packed = call(backend, "int8_pack", conv.weight, conv.groups)
+    for finish in finishes(conv.weight.shape[0], seed)[3:]:
+        args = conv.x, conv.weight, packed, value, *conv.options, finish, pool
+        expected = oracle.int8_max_pool2d(oracle.finished(sums, finish), pool, pool, (0, 0))
+        assert_same(call(backend, "int8_conv2d_pool", *args), expected)
+
+
+@covers("int8_conv2d_pool")
+@each("numbers", (*LAYERS, (1, 3, 5, 120, 3, 1, 1, 1, 1), (1, 1, 14, 67, 5, 1, 0, 1, 1)))
+def int8_layers_with_pooling_as_networks_have_them(
+    backend: Backend, reference: Backend, numbers: tuple[int, ...]
+) -> None:
+    """Images of several bands, whose lines are finished in several portions."""
+    n, c, o, side, k, s, p, d, groups = numbers
+    rng = np.random.Generator(np.random.PCG64(16))
+    weight = rng.integers(-128, 127, (o, c // groups, k, k), np.int8, endpoint=True)
+    packed = call(backend, "int8_pack", weight, groups)
+    x = rng.integers(0, 255, (n, c, side, side), np.uint8, endpoint=True)
+    options = 7, (s, s), (p, p), (d, d), groups
+    for finish, pool in itertools.product(finishes(o, 9)[3:], ((2, 2), (3, 1), (1, 2))):
+        actual = call(backend, "int8_conv2d_pool", x, weight, packed, *options, finish, pool)
+        args = x, weight, weight, *options, finish, pool
+        assert_same(actual, call(reference, "int8_conv2d_pool", *args))
