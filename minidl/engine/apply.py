@@ -37,7 +37,8 @@ def apply(function: Function, *inputs: Any) -> Tensor:
                     raise mismatch(function.name, backend.name, x.backend.name)
                 backend = x.backend
             arrays.append(x.data)
-            wanted = wanted or x.requires_grad
+            if x.requires_grad:
+                wanted = True
         elif type(x) in _CONSTANTS:
             arrays.append(x)
         else:
@@ -51,7 +52,7 @@ def apply(function: Function, *inputs: Any) -> Tensor:
     result = Tensor(data, backend)
     if function.view:
         result.version = inputs[0].version
-    if wanted and recording.enabled and result.data.dtype.kind == "f":
+    if wanted and recording.enabled and data.dtype.kind == "f":
         function.record(inputs, arrays, result)
     if modes.observers:
         for observer in modes.observers:

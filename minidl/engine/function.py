@@ -28,10 +28,13 @@ class Version:
     last: ClassVar[int] = 0  # the latest change of any memory: nothing newer needs to be looked at
     changed = 0  # of the class, so that the entry that most tensors never use costs nothing
 
-    def change(self) -> None:
-        """Note that the memory is being changed now."""
+    def change(self, *others: Version) -> None:
+        """Note that the memory is being changed now, and so are others."""
         with _changing:
-            self.changed = Version.last = next(_clock)
+            Version.last = now = next(_clock)
+            self.changed = now
+            for other in others:
+                other.changed = now
 
 
 class Function:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from .. import ops
 from ..engine.creation import zeros
+from ..engine.function import Version
 from ..engine.modes import no_grad
 from ..engine.tensor import Tensor
 from ..errors import NonFiniteError
@@ -49,8 +50,7 @@ def clip_grad_norm_(
         scale = ops.minimum(max_norm / (norm + 1e-6), 1.0)
         for piece in pieces:
             piece.backend.scale(piece.data, scale.data)
-        for grad in grads:
-            grad.version.change()
+        _changed(grads)
     return norm
 
 
@@ -70,8 +70,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
         for piece in joined(grads):
             limited = piece.backend.clip(piece.data, -clip_value, clip_value)
             piece.backend.copyto(piece.data, limited)
-        for grad in grads:
-            grad.version.change()
+        _changed(grads)
 
 
 def _gradients(operation: str, parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
@@ -84,6 +83,11 @@ def _gradients(operation: str, parameters: Tensor | Iterable[Tensor]) -> list[Te
         for grad in grads:
             grad.check_mutable(operation)
     return grads
+
+
+def _changed(grads: list[Tensor]) -> None:
+    if grads:
+        Version.change(*[grad.version for grad in grads])
 
 
 def _norm(x: Tensor, p: float) -> Tensor:

@@ -13,6 +13,7 @@ from backends import Array, Backend
 
 from ..engine.arguments import instance, integer
 from ..engine.creation import zeros_like
+from ..engine.function import Version
 from ..engine.modes import no_grad
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, CheckpointError
@@ -124,12 +125,13 @@ class Optimizer:
             for observer in updating:
                 observer(self, group, flat, state, [start, stop, step])
             self.update(flat.backend, param, grad, state, step, group)
-        for p in flat.params:
-            if p.grad is not None:
-                p.version.change()
-                if p.constraint is not None:
-                    with no_grad():
-                        p.constraint(p)
+        changed = [p for p in flat.params if p.grad is not None]
+        if changed:
+            Version.change(*[p.version for p in changed])
+        for p in changed:
+            if p.constraint is not None:
+                with no_grad():
+                    p.constraint(p)
 
     def _memories(self, group: int) -> dict[int, Memory]:
         return {
