@@ -797,3 +797,7 @@ class Backend(ABC):
     @abstractmethod
     def scale(self, x: Array, factor: Array) -> None:
         """In place: x *= factor, which is (), floating and rounded to the dtype of x first."""
+
+    @abstractmethod
+    def limit(self, x: Array, bound: float) -> None:
+        """In place: x limited to [-bound, bound], bound >= 0; NaN stays NaN."""

@@ -955,3 +955,9 @@ class NormOverflowsInFloat32(NumpyBackend):
 class ScaleWritesToACopy(NumpyBackend):
     def scale(self, x, factor):
         super().scale(np.array(x), factor)
+
+
+@found_by("limit")
+class LimitMakesNanTheBound(NumpyBackend):
+    def limit(self, x, bound):
+        x[...] = np.fmin(np.fmax(x, -bound), bound)

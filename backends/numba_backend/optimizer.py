@@ -13,6 +13,7 @@ from numba import prange
 
 from ..interface import Array
 from ..numpy_backend import NumpyBackend
+from ..quiet import quiet
 from .jit import Kernel, kernel
 from .layout import flat, plain, suits
 
@@ -116,6 +117,13 @@ def scale(x: Array, factor: Array) -> None:
             x[i] *= factor[0]
 
 
+@kernel(exact=True)
+def limit(x: Array, bound: float) -> None:
+    for i in prange(x.size):
+        v = bound if x[i] > bound else x[i]  # NaN compares false and stays
+        x[i] = -bound if v < -bound else v
+
+
 class Optimizer(NumpyBackend):
     """Arrays that are not contiguous float32 or float64 go to the NumPy backend."""
 
@@ -181,6 +189,13 @@ class Optimizer(NumpyBackend):
             super().scale(x, factor)
             return
         scale.sized(x.size, NORM_PARALLEL_FROM)(flat(x), factor.astype(x.dtype).reshape(1))
+
+    @quiet
+    def limit(self, x: Array, bound: float) -> None:
+        if not suits(x) or not x.flags.carray:
+            super().limit(x, bound)
+            return
+        limit.sized(x.size, NORM_PARALLEL_FROM)(flat(x), x.dtype.type(bound))
 
 
 def adam_constants(

@@ -98,3 +98,7 @@ class Optimizer(Common):
     @quiet
     def scale(self, x: Array, factor: Array) -> None:
         x *= factor.astype(x.dtype)
+
+    @quiet
+    def limit(self, x: Array, bound: float) -> None:
+        x[...] = self.xp.clip(x, -bound, bound)

@@ -68,8 +68,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     with no_grad():
         grads = _gradients("clip_grad_value_", parameters)
         for piece in joined(grads):
-            limited = piece.backend.clip(piece.data, -clip_value, clip_value)
-            piece.backend.copyto(piece.data, limited)
+            piece.backend.limit(piece.data, clip_value)
         _changed(grads)
 
 

@@ -264,3 +264,26 @@ def many_elements_are_scaled(backend: Backend) -> None:
         x = fill((400_009,), dtype, "integers", 4)
         (after,) = call_in_place(backend, "scale", x, np.array(0.25, dtype), changes=(0,))
         assert_same(after, x / 4)
+
+
+@covers("limit")
+@drawn(
+    x=arrays(kinds=("normal", "special"), plain=True),
+    layout=st.sampled_from(("contiguous", "offset", "strided", "fortran")),
+    bound=st.sampled_from((0.5, 0.3, 0.0, 1e30, np.inf)),
+)
+def limit_keeps_nan_and_limits_the_rest(
+    backend: Backend, x: Laid, layout: str, bound: float
+) -> None:
+    expected = oracle.limit(x.values, float(x.dtype.type(bound))).astype(x.dtype)
+    (after,) = call_in_place(backend, "limit", Laid(x.values, layout), bound, changes=(0,))
+    assert_same(after, expected, signed_zero=False)
+
+
+@covers("limit")
+def many_elements_are_limited(backend: Backend) -> None:
+    for dtype in FLOATS:
+        x = fill((400_009,), dtype, "integers", 4)
+        x[7] = np.nan
+        (after,) = call_in_place(backend, "limit", x, 1.5, changes=(0,))
+        assert_same(after, np.minimum(np.maximum(x, dtype(-1.5)), dtype(1.5)), signed_zero=False)

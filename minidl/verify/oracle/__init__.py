@@ -11,7 +11,7 @@ from .elementwise import BINARY, UNARY, gelu, gelu_grad, leaky_relu, map1, map2,
 from .integer import int8_add, int8_avg_pool2d, int8_lookup, int8_max_pool2d
 from .loss import cross_entropy, cross_entropy_grad
 from .normalize import batch_norm, batch_norm_grad, layer_norm, layer_norm_grad
-from .optimizer import adagrad_step, adam_step, norm, rmsprop_step, scale, sgd_step
+from .optimizer import adagrad_step, adam_step, limit, norm, rmsprop_step, scale, sgd_step
 from .pool import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
 from .products import einsum, integer_matmul, linear, linear_relu, matmul
 from .quantize import (
@@ -90,6 +90,7 @@ __all__ = [
     "layer_norm",
     "layer_norm_grad",
     "leaky_relu",
+    "limit",
     "linear",
     "linear_relu",
     "log_softmax",

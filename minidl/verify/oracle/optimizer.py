@@ -95,3 +95,9 @@ def norm(x: np.ndarray) -> np.ndarray:
 
 def scale(x: np.ndarray, factor: float) -> np.ndarray:
     return np.array([float(v) * factor for v in x.ravel()], np.float64).reshape(x.shape)
+
+
+def limit(x: np.ndarray, bound: float) -> np.ndarray:
+    """Comparisons with NaN are false, so it stays."""
+    limited = [bound if v > bound else -bound if v < -bound else float(v) for v in x.ravel()]
+    return np.array(limited, np.float64).reshape(x.shape)
