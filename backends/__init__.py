@@ -5,7 +5,7 @@ package loads neither Numba nor CuPy.
 """
 
 from .errors import BackendError, BackendUnavailable, UnknownBackend
-from .interface import Array, Backend, Finish, Narrow, Requantize, Rescale
+from .interface import Array, Backend, Finish, Narrow, Requantize, Rescale, SparseWeight
 from .registry import available, get, names, register, set_num_threads
 
 PROJECT = "minidl"  # `backends` is a common name: minidl checks that it imported this one
@@ -19,6 +19,7 @@ __all__ = [
     "Narrow",
     "Requantize",
     "Rescale",
+    "SparseWeight",
     "UnknownBackend",
     "available",
     "get",

@@ -79,6 +79,22 @@ class Narrow(NamedTuple):
 Finish: TypeAlias = Rescale | Requantize | None  # None: the sums themselves, int32
 
 
+class SparseWeight(NamedTuple):
+    """A matrix (O, D) of which only some blocks of R outputs x 1 input are stored; R is 1 or more.
+
+    Blocks i R .. i R + R - 1 of the outputs make row i of blocks. Its blocks are those numbered
+    starts[i] .. starts[i + 1] - 1, in any order: block k holds values[k, r] at (i R + r,
+    indices[k]). What is beyond the last output, if R does not divide O, is not looked at. With
+    R = 1 this is the format CSR, with others BCSR. Source: Saad (2003), "Iterative methods for
+    sparse linear systems", 3.4.
+    """
+
+    values: Array  # (B, R)
+    indices: Array  # int32 (B,)
+    starts: Array  # int64 (ceil(O / R) + 1,), from 0 to B
+    shape: Shape  # (O, D)
+
+
 class Backend(ABC):
     """Arrays and kernels of one library. One instance exists per process; see `backends.get`."""
 
@@ -399,6 +415,23 @@ class Backend(ABC):
     @abstractmethod
     def linear_relu(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """relu(linear(x, weight, bias)), without a second pass where that can be had."""
+
+    @abstractmethod
+    def sparse_pack(self, weight: SparseWeight) -> Any:
+        """A sparse weight as this backend multiplies by it: made once, for many `sparse_linear`.
+
+        An array, or a tuple of arrays and numbers; its contents are the backend's own.
+        """
+
+    @abstractmethod
+    def sparse_linear(
+        self, x: Array, weight: SparseWeight, packed: Any, bias: Array | None, relu: bool
+    ) -> Array:
+        """x (N, D) @ weight (O, D) transposed + bias (O,), and relu of it if asked for -> (N, O).
+
+        Only stored blocks are multiplied: NaN and infinity reach no output without a weight for
+        them. packed is what `sparse_pack` made of weight.
+        """
 
     # -- convolution and pooling on (N, C, H, W) --------------------------------------------------
     @abstractmethod

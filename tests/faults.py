@@ -780,6 +780,24 @@ class Int8ConvSharesTheWeightsOfTheFirstGroup(NumpyBackend):
         return super()._conv_sums(x, same, pad_value, stride, padding, dilation, groups)
 
 
+@found_by("sparse_linear")
+class WhatIsNotStoredIsTakenAsZero(NumpyBackend):
+    def sparse_linear(self, x, weight, packed, bias, relu):
+        tall, rows = weight.values.shape[1], np.diff(weight.starts)
+        dense = np.zeros((len(rows), tall, x.shape[1]), x.dtype)
+        dense[np.repeat(np.arange(len(rows)), rows), :, weight.indices] = weight.values
+        y = self.linear(x, dense.reshape(-1, x.shape[1])[: weight.shape[0]], bias)
+        return self.relu(y) if relu else y
+
+
+@found_by("sparse_linear")
+class RowsOfBlocksShareTheirLastBlock(NumpyBackend):
+    def sparse_pack(self, weight):
+        late = weight.starts.copy()
+        late[1:-1] += late[1:-1] < late[-1]
+        return super().sparse_pack(weight._replace(starts=late))
+
+
 @found_by("int8_linear")
 class PackedWeightsLoseTheirLastRow(NumpyBackend):
     def int8_pack(self, weight, groups):

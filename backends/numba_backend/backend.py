@@ -22,11 +22,12 @@ from .recurrent import Recurrent
 from .reduce import Reduce
 from .scatter import Scatter
 from .softmax import Softmax
+from .sparse import Sparse
 
 
 class NumbaBackend(
     Activation, Attention, Conv, Elementwise, FakeQuantize, Int8, Int8Between, Linear, Loss,
-    Normalize, Optimizer, Pool, Random, Recurrent, Reduce, Scatter, Softmax,
+    Normalize, Optimizer, Pool, Random, Recurrent, Reduce, Scatter, Softmax, Sparse,
 ):  # fmt: skip
     """The contract on NumPy arrays, computed by parallel kernels where that was measured to pay.
 

@@ -64,8 +64,10 @@ class Words:
         return self.builder.shuffle_vector(first, second, mask)
 
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
-        kind = ir.FunctionType(self.vector, [self.vector] * 3)
-        name = f"llvm.fmuladd.v{self.lanes}f{8 * self.size}"
+        """a * b + c of vectors, or of single elements."""
+        kind = ir.FunctionType(a.type, [a.type] * 3)
+        lanes = f"v{self.lanes}" if a.type == self.vector else ""
+        name = f"llvm.fmuladd.{lanes}f{8 * self.size}"
         return self.builder.call(self.builder.module.declare_intrinsic(name, (), kind), [a, b, c])
 
     def in_order(self, values: list[Any]) -> list[Any]:

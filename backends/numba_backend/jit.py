@@ -54,6 +54,7 @@ _SHARED = (
     "random.py",
     "recurrent_loops.py",
     "softmax.py",
+    "sparse_micro.py",
     "vector_math.py",
 )
 VERSION = crc32(

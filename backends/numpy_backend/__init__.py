@@ -26,13 +26,14 @@ from .random import Random
 from .recurrent import Recurrent
 from .reduce import Reduce
 from .shape import ShapeOps
+from .sparse import Sparse
 
 __all__ = ["NumpyBackend"]
 
 
 class NumpyBackend(
     Arrays, Elementwise, Activation, Reduce, ShapeOps, Linear, Conv, Int8Between, Pool, Normalize,
-    Attention, Recurrent, Loss, Random, FakeQuantize, Int8, Optimizer,
+    Attention, Recurrent, Loss, Random, FakeQuantize, Int8, Sparse, Optimizer,
 ):  # fmt: skip
     """All of the contract on NumPy arrays.
 

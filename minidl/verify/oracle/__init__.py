@@ -13,7 +13,7 @@ from .loss import cross_entropy, cross_entropy_grad
 from .normalize import batch_norm, batch_norm_grad, layer_norm, layer_norm_grad
 from .optimizer import adagrad_step, adam_step, limit, norm, rmsprop_step, scale, sgd_step
 from .pool import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
-from .products import einsum, integer_matmul, linear, linear_relu, matmul
+from .products import einsum, integer_matmul, linear, linear_relu, matmul, sparse_linear
 from .quantize import (
     dequantize,
     fake_quantize,
@@ -120,6 +120,7 @@ __all__ = [
     "silu_grad",
     "softmax",
     "softmax_grad",
+    "sparse_linear",
     "total",
     "transpose",
     "uniform",

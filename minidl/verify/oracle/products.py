@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,20 @@ def linear_relu(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> n
     for index in np.ndindex(y.shape):
         if y[index] < 0:
             y[index] = 0
+    return y
+
+
+def sparse_linear(x: np.ndarray, weight: Any, bias: np.ndarray | None, relu: bool) -> np.ndarray:
+    """One stored number of a SparseWeight after another."""
+    values, indices, starts, shape = weight
+    outputs, tall = shape[0], values.shape[1]
+    y = np.zeros((x.shape[0], outputs))
+    for n, o in np.ndindex(y.shape):
+        blocks = range(int(starts[o // tall]), int(starts[o // tall + 1]))
+        terms = [float(x[n, indices[k]]) * float(values[k, o % tall]) for k in blocks]
+        y[n, o] = math.fsum(terms) + (0 if bias is None else float(bias[o]))
+        if relu and y[n, o] < 0:
+            y[n, o] = 0
     return y
 
 
