@@ -164,10 +164,10 @@ def product(
     elif any(math.prod(v.shape[:-2]) not in (1, batch) for v in (a, b)):
         return None
     depth, work = a.shape[-1], batch * rows * columns * a.shape[-1]
-    tile = rows, columns  # on one thread, no b is packed twice
+    tile, tiles = (rows, columns), batch  # on one thread, no b is packed twice
     if work >= linear.LARGE:
-        tile = linear.tile_size(batch, rows, columns, y.dtype.itemsize)
-    tiles = batch * -(-rows // tile[0]) * -(-columns // tile[1])
+        read = b.size * b.dtype.itemsize if second[2] == 1 else 0
+        tile, tiles = linear.tile_size(batch, rows, columns, read, y.dtype.itemsize)
     real = np.empty(1, y.dtype)
     sample = 1, real, (0,) * 3, real, (0,) * 3, real, real.reshape(1, 1, 1), 1, (1, 1), False, real
     scope.samples.append(("linear.products", sample))

@@ -88,13 +88,15 @@ class Reduce(NumpyBackend):
         return float(low), float(high)
 
     def broadcast_to(self, x: Array, shape: Shape) -> Array:
-        if x.size != 1 or len(x.shape) > len(shape) or type(x) is not np.ndarray:
+        if x.size != 1 or len(x.shape) > len(shape) or not isinstance(x, (np.ndarray, np.generic)):
             return super().broadcast_to(x, shape)
         y = np.ndarray(shape, x.dtype, x, strides=(0,) * len(shape))  # 0.3 us instead of 1.7
         y.flags.writeable = False
         return y
 
     def sum(self, x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
+        if x.size < COLUMNS_FROM and x.dtype.kind == "f" and not keepdims:
+            return self._ufunc(np.add.reduce, x, axis)  # as x.sum in the end, in half the time
         if x.size < COLUMNS_FROM or not suits(x) or not x.flags.c_contiguous:
             return super().sum(x, axis, keepdims)
         axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
