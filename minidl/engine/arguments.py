@@ -21,6 +21,8 @@ def integer(operation: str, name: str, value: Any, low: int | None = None) -> in
     >>> integer("f", "size", np.int64(3), 1)
     3
     """
+    if type(value) is int and (low is None or value >= low):  # nearly always
+        return value
     fits = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not fits or (low is not None and value < low):
         least = "" if low is None else f" >= {low}"
@@ -38,6 +40,8 @@ def number(
     >>> number("f", "p", np.float32(0.5), 0, 1)
     0.5
     """
+    if type(value) is float and low <= value <= high and not (above or below):  # nearly always
+        return value
     plain = value.item() if isinstance(value, np.generic) else value
     if isinstance(plain, int) and not -LARGEST <= plain <= LARGEST:
         raise ArgumentError(f"{operation}: {name} is an integer that no float can hold")

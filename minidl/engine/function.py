@@ -70,6 +70,7 @@ class Function:
     needs: Sequence[bool]  # which inputs want a gradient; known in backward
     definition: ClassVar[Callable[..., Tensor] | None] = None
     view: bool = False  # may the result share memory with the first input?
+    fresh: bool = False  # are the gradients new arrays of which nobody else knows?
 
     # Filled in by `record`; names with an underscore cannot collide with saved values.
     _order: int

@@ -30,9 +30,9 @@ def backward(
     output: Tensor, grad: Tensor | None, retain_graph: bool | None, create_graph: bool
 ) -> None:
     """Add d output / d leaf to `.grad` of every leaf; see `Tensor.backward`."""
-    leaves = _propagate([output], [grad], None, retain_graph, create_graph)
-    for leaf, value in leaves.items():
-        leaf.accumulate(value)
+    walk = _propagate([output], [grad], None, retain_graph, create_graph)
+    for leaf, value in walk.found.items():
+        leaf.accumulate(value, leaf in walk.fresh)
 
 
 def grad(
@@ -61,7 +61,7 @@ def grad(
             f"grad: {len(outs)} outputs but {len(seeds)} grad_outputs; give one for each"
         )
     targets = [_edge(x, "grad") for x in ins]
-    found = _propagate(outs, seeds, targets, retain_graph, create_graph)
+    found = _propagate(outs, seeds, targets, retain_graph, create_graph).found
     results: list[Any] = []
     given = [_memory(x.data) for x in (*seeds, *ins) if x is not None]
     taken = {id(memory): memory for memory in given}
@@ -117,8 +117,8 @@ def _edge(x: Tensor, operation: str) -> Edge:
 def _propagate(
     outputs: Sequence[Tensor], seeds: Sequence[Tensor | None], targets: list[Edge] | None,
     retain_graph: bool | None, create_graph: bool,
-) -> Gradients:  # fmt: skip
-    """Gradients for the targets, or for all leaves if targets is None."""
+) -> _Walk:  # fmt: skip
+    """A walk that found the gradients for the targets, or for all leaves if targets is None."""
     walk = _Walk(_floor(targets), targets is None)
     for output, seed in zip(outputs, seeds):  # noqa: B905  (grad compared their numbers)
         lib = operations if create_graph else output.backend
@@ -126,14 +126,14 @@ def _propagate(
     before, recording.enabled = recording.enabled, create_graph
     warnings = STATE.set(IGNORE)  # infinities are values here, not accidents
     try:
-        found = walk.run(None if targets is None else set(targets), create_graph)
+        walk.run(None if targets is None else set(targets), create_graph)
     finally:
         STATE.reset(warnings)
         recording.enabled = before
     if not (create_graph if retain_graph is None else retain_graph):
         for node in walk.used:
             node.release()
-    return found
+    return walk
 
 
 class _Walk:
@@ -146,6 +146,8 @@ class _Walk:
         self.pending: Gradients = {}
         self.queue: list[tuple[int, Function]] = []  # a heap: the newest operation comes first
         self.used: list[Function] = []
+        self.found: Gradients = {}
+        self.fresh: set[Any] = set()  # leaves whose gradient nobody else holds
 
     def add(self, edge: Any, value: Any, lib: Any) -> None:
         """A gradient arrives; operations that get one are queued."""
@@ -163,9 +165,9 @@ class _Walk:
         self.claimed.add(edge)
         return edge.grad_buffer if edge.grad is None and edge not in self.pending else None
 
-    def run(self, targets: set[Edge] | None, create_graph: bool) -> Gradients:
-        """Hand gradients on to older operations until only leaves are left; those wanted."""
-        found: Gradients = {}
+    def run(self, targets: set[Edge] | None, create_graph: bool) -> None:
+        """Hand gradients on to older operations until only leaves are left; keep those wanted."""
+        found = self.found
         while self.queue:
             node = heappop(self.queue)[1]  # whatever used its result is newer and was here before
             value = self.pending.pop(node)
@@ -177,8 +179,10 @@ class _Walk:
                 self._through(node, value, create_graph)
         for leaf, value in self.pending.items():
             if not isinstance(leaf, Function) and (targets is None or leaf in targets):
-                found[leaf] = _hooked(leaf, leaf.hooks, value) if leaf.hooks else value
-        return found
+                if leaf.hooks:
+                    value = _hooked(leaf, leaf.hooks, value)
+                    self.fresh.discard(leaf)
+                found[leaf] = value
 
     def _through(self, node: Function, value: Any, create_graph: bool) -> None:
         if node._links is None:
@@ -200,6 +204,8 @@ class _Walk:
                 piece = _fit(node, piece, shape, dtype, lib)
             fitted.append(piece)
             self.add(edge, piece, lib)
+            if node.fresh and not modes.observers:  # who may keep what they see, as hooks do
+                self.fresh.add(edge)
         for observer in modes.observers:
             observer("backward", node, (value,), tuple(fitted))
 
@@ -266,8 +272,8 @@ def _through_definition(node: Function, grad_output: Any) -> tuple[Any, ...]:
             targets[i] = inputs[i].node
     assert node.definition is not None
     wanted: list[Edge] = [target for target in targets if target is not None]
-    found = _propagate([node.definition(*inputs)], [grad_output], wanted, None, True)
-    return tuple(map(found.get, targets))
+    walk = _propagate([node.definition(*inputs)], [grad_output], wanted, None, True)
+    return tuple(map(walk.found.get, targets))
 
 
 def _fit(node: Function, grad: Any, shape: tuple[int, ...], dtype: Any, lib: Any) -> Any:

@@ -186,21 +186,23 @@ class Tensor:
         """
         graph.backward(self, grad, retain_graph, create_graph)
 
-    def accumulate(self, value: Any) -> None:
-        """Add an array (a Tensor under create_graph) to `.grad`; the leaf owns what it stores."""
+    def accumulate(self, value: Any, fresh: bool = False) -> None:
+        """Add an array (a Tensor under create_graph) to `.grad`; the leaf owns what it stores: a
+        copy, unless the array is fresh, which is to say that nobody else has it.
+        """
         if isinstance(value, Tensor):
             self.grad = ops.clone(value) if self.grad is None else self.grad + value
         elif self.grad is None:
-            self.grad = Tensor(self._owned(value), self.backend)
+            self.grad = Tensor(self._owned(value, fresh), self.backend)
         elif self.grad.requires_grad:
             self.grad = Tensor(self.backend.add(self.grad.data, value), self.backend)
         else:
             self.backend.copyto(self.grad.data, self.backend.add(self.grad.data, value))
             self.grad.version.change()
 
-    def _owned(self, value: Array) -> Array:
+    def _owned(self, value: Array, fresh: bool) -> Array:
         if self.grad_buffer is None:
-            return self.backend.copy(value)
+            return value if fresh else self.backend.copy(value)
         if value is not self.grad_buffer:  # else it was computed there
             self.backend.copyto(self.grad_buffer, value)
         return self.grad_buffer

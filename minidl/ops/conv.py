@@ -37,6 +37,8 @@ class Conv2d(Function):
     Visin (2016), arXiv:1603.07285, sections 2 and 4.
     """
 
+    fresh = True
+
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
 

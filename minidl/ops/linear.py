@@ -17,13 +17,15 @@ from .shape import reshape, unsqueeze
 
 def _mT(lib: Any, x: Any) -> Any:  # noqa: N802  (NumPy's name)
     n = len(x.shape)
-    return lib.transpose(x, (*range(n - 2), n - 1, n - 2))
+    return lib.transpose(x, (1, 0) if n == 2 else (*range(n - 2), n - 1, n - 2))
 
 
 class MatMul(Function):
     """y = a b; dL/da = g b^T, dL/db = a^T g. Source: Giles (2008), "Collected matrix derivative
     results", 2.2.
     """
+
+    fresh = True
 
     def forward(self, a: Any, b: Any) -> Any:
         self.a, self.b = a, b
@@ -39,6 +41,8 @@ class MatMul(Function):
 
 class Linear(Function):
     """y = x W^T + b; dL/dx = g W, dL/dW = g^T x, dL/db = sum of g over rows."""
+
+    fresh = True
 
     def forward(self, x: Any, weight: Any, bias: Any) -> Any:
         self.x, self.weight = x, weight

@@ -355,3 +355,66 @@ def test_a_gradient_is_computed_where_an_optimizer_wants_it(backend):
     weight.grad = weight.grad_buffer = None
     ops.linear(weight, weight).sum().backward()
     assert weight.grad.tolist() == expected
+
+
+def fresh_calls(backend):
+    """Operations with inputs, which say that their gradients are fresh."""
+    draw = np.random.default_rng(0).standard_normal
+
+    def inputs(*shapes):
+        return [
+            minidl.tensor(draw(s), "float32", requires_grad=True, backend=backend) for s in shapes
+        ]
+
+    return [
+        (ops.matmul, inputs((2, 3), (3, 4))),
+        (ops.matmul, inputs((1, 1), (1, 1))),
+        (ops.linear, inputs((1, 3), (2, 3), (2,))),
+        (ops.linear_relu, inputs((1, 3), (2, 3), (2,))),
+        (ops.conv2d, inputs((1, 2, 3, 3), (2, 2, 1, 1), (2,))),
+        (ops.conv2d, inputs((1, 1, 1, 1), (1, 1, 1, 1), (1,))),
+    ]
+
+
+def test_fresh_gradients_share_no_memory(backend):
+    for operation, inputs in fresh_calls(backend):
+        y = operation(*inputs)
+        grad = y.backend.copy(y.data)
+        assert y.node.fresh
+        known = [y.backend.to_numpy(a) for a in (grad, y.data, *(x.data for x in inputs))]
+        for piece in y.node.backward(grad):
+            host = y.backend.to_numpy(piece)
+            assert not any(np.shares_memory(host, a) for a in known)
+            known.append(host)
+
+
+def test_fresh_gradients_become_the_leaves_without_a_copy(backend, monkeypatch):
+    def refuse(backend, x):
+        raise AssertionError("copied")
+
+    for operation, inputs in fresh_calls(backend):
+        y = operation(*inputs).sum()
+        with monkeypatch.context() as patch:
+            patch.setattr(type(y.backend), "copy", refuse)
+            y.backward()
+        assert all(x.grad is not None for x in inputs)
+
+
+def test_what_a_hook_or_an_observer_kept_stays_as_it_was(backend):
+    for operation, inputs in fresh_calls(backend):
+        seen = []
+
+        def watch(phase, function, given, result, seen=seen):
+            seen.extend(result if phase == "backward" else ())
+
+        hooks = [x.register_hook(lambda grad, seen=seen: seen.append(grad.data)) for x in inputs]
+        operation(*inputs).sum().backward()
+        for remove, x in zip(hooks, inputs, strict=True):
+            remove()
+            x.grad = None if x is inputs[0] else x.grad
+        with minidl.observe(watch):
+            operation(*inputs).sum().backward()
+        before = [inputs[0].backend.to_numpy(a).copy() for a in seen if a is not None]
+        operation(*inputs).sum().backward()
+        after = [inputs[0].backend.to_numpy(a) for a in seen if a is not None]
+        assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
