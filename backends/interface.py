@@ -791,6 +791,41 @@ class Backend(ABC):
         62.
         """
 
+    @abstractmethod
+    def int8_layer_norm(
+        self, x: Array, weight: Array, bias: Array, eps: int, narrow: Narrow
+    ) -> Array:
+        """Rows of codes x (N, D), D <= 4096, brought to mean 0 and variance 1; scaled and shifted.
+
+        c = D * x - sum(x) is D times the distance from the mean, exactly; and then, / being floor,
+            R = max(isqrt((sum(c^2) + eps) * 2^12 / D), 1)      2^6 * D * the standard deviation
+            h = (c * (2^40 / R) + 2^21) / 2^22                  the normalised code, times 2^12
+            n = h * weight + bias, narrowed.
+        weight (D,) int32 and bias (D,) int64; 64 bits hold all of it if sum(c^2) + eps < 2^51. eps
+        is D^3 / s_x^2 times that of `layer_norm`. Source: Kim et al. (2021), "I-BERT",
+        arXiv:2101.01321, section 3.6.
+        """
+
+    @abstractmethod
+    def int8_attention(
+        self, query: Array, key: Array, value: Array, mask: Array | None, causal: bool,
+        zero_points: tuple[int, int, int], multiplier: int, factor: int, narrow: Narrow,
+    ) -> Array:  # fmt: skip
+        """`attention` on codes: query (N, H, T, D), key (N, H, S, D), value (N, H, S, E) -> (N, H,
+        T, E).
+
+        With scores s = sum((query - z0) * (key - z1)), and d the largest score in sight less s,
+            t = min(d * multiplier / 2^19, 2560)        how many 256ths of a halving
+            u = (P + 2^(19 + i)) / 2^(20 + i)           the weight: 255 * 2^(-t / 256), rounded
+                with P = 255 * 2^20 - f * (701440 - 700 * f), i = t / 256, f = t mod 256
+            n = sum(u * (value - z2)) * (factor * 2^16 / max(sum(u), 1)), narrowed,
+        where / is floor. u is 0 for keys out of sight: those that mask (bool, broadcasts to (N, H,
+        T, S)) denies, and if causal those behind the query. multiplier is s_q * s_k / sqrt(D) *
+        2^27 / ln 2, from 1 to 2^29; factor (below 2^31) is s_v / s * 2^(shift - 16). D <= 2^14 and
+        1 <= S <= 2^15, so that 32 bits hold the sums. P is the parabola through 1, 2^-1/2 and 1/2.
+        Source of the scheme: Kim et al. (2021), "I-BERT", arXiv:2101.01321, sections 3.4 and 3.5.
+        """
+
     # -- optimizers: in place on flat arrays of one dtype; `grad` is left as it is ---------------
     @abstractmethod
     def sgd_step(

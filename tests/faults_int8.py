@@ -68,3 +68,53 @@ class AveragePoolingDividesByTheWholeWindow(NumpyBackend):
 class PoolingOfAConvolutionMovesByOne(NumpyBackend):
     def int8_conv2d_pool(self, *args):
         return self.int8_max_pool2d(self.int8_conv2d(*args[:-1]), args[-1], (1, 1), (0, 0))
+
+
+@found_by("int8_layer_norm")
+class LayerNormRoundsTheMeanFirst(NumpyBackend):
+    def int8_layer_norm(self, x, weight, bias, eps, narrow):
+        mean = np.rint(x.mean(axis=1, keepdims=True)) if x.size else 0
+        c = ((x - mean) * x.shape[1]).astype(np.int64)
+        root = np.maximum(
+            self._isqrt((((c * c).sum(1, keepdims=True) + eps) << 12) // x.shape[1]), 1
+        )
+        h = (c * ((1 << 40) // root) + (1 << 21)) >> 22
+        return self._narrowed(h * weight + bias, narrow)
+
+
+@found_by("int8_layer_norm")
+class LayerNormAddsSquaresIn32Bits(NumpyBackend):
+    def _isqrt(self, v):
+        return super()._isqrt(((v >> 12).astype(np.int32).astype(np.int64) << 12).clip(min=0))
+
+
+@found_by("int8_attention")
+class Int8AttentionIgnoresTheZeroPointOfTheQuery(NumpyBackend):
+    def int8_attention(self, *args):
+        zeros = (0, *args[5][1:])
+        return super().int8_attention(*args[:5], zeros, *args[6:])
+
+
+@found_by("int8_attention")
+class Int8AttentionLooksForTheBestOutOfSight(NumpyBackend):
+    def int8_attention(self, query, key, value, mask, causal, zero_points, multiplier, *rest):
+        z0, z1, _ = zero_points
+        scores = self._centred_product(query, z0, key.transpose((0, 1, 3, 2)), z1)
+        self.best = scores.max(axis=3, keepdims=True) if scores.size else scores
+        self.own = np.where(self._seen(scores.shape, mask, causal), scores, -(1 << 31))
+        self.behind = (self.best - self.own.max(axis=3, keepdims=True)) * multiplier >> 19
+        args = mask, causal, zero_points, multiplier, *rest
+        return super().int8_attention(query, key, value, *args)
+
+    def _falling(self, t):
+        return super()._falling(t + self.behind)
+
+
+@found_by("int8_attention")
+class Int8AttentionWeightsHalvesLinearly(NumpyBackend):
+    """Without the square of the parabola."""
+
+    def _falling(self, t):
+        t = np.clip(t, 0, 2560)
+        i, f = t >> 8, t & 255
+        return (((255 << 20) - f * 522240 >> (i + 19)) + 1) >> 1

@@ -10,6 +10,7 @@ from .conv import Conv
 from .elementwise import Elementwise
 from .fake_quantize import FakeQuantize
 from .int8 import Int8
+from .int8_attention import Int8Attention
 from .int8_between import Int8Between
 from .linear import Linear
 from .loss import Loss
@@ -26,8 +27,8 @@ from .sparse import Sparse
 
 
 class NumbaBackend(
-    Activation, Attention, Conv, Elementwise, FakeQuantize, Int8, Int8Between, Linear, Loss,
-    Normalize, Optimizer, Pool, Random, Recurrent, Reduce, Scatter, Softmax, Sparse,
+    Activation, Attention, Conv, Elementwise, FakeQuantize, Int8, Int8Attention, Int8Between,
+    Linear, Loss, Normalize, Optimizer, Pool, Random, Recurrent, Reduce, Scatter, Softmax, Sparse,
 ):  # fmt: skip
     """The contract on NumPy arrays, computed by parallel kernels where that was measured to pay.
 

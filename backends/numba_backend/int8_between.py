@@ -6,6 +6,8 @@ number code + flip, from 0 to 255, in the order of the codes.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import prange
 
@@ -19,7 +21,7 @@ from .layout import flat, plain
 from .memory import empty
 
 # Elements from which threads pay: they work on 4 bytes and on 1 byte in a nanosecond.
-ADD_FROM, LOOKUP_FROM, POOL_FROM = 1 << 16, 1 << 14, 1 << 16
+ADD_FROM, LOOKUP_FROM, POOL_FROM, NORM_FROM = 1 << 16, 1 << 14, 1 << 16, 1 << 14
 INT32 = np.dtype(np.int32)
 BLOCK = 1 << 12  # codes of a task
 
@@ -139,6 +141,41 @@ def avg_pool(x: Array, flip: int, zero_point: int, multiplier: Array, kernel_siz
                 codes[ow] = np.uint8(least if q < least else most if q > most else q)
 
 
+@kernel(exact=True)
+def layer_norm(x: Array, flip: int, weight: Array, bias: Array, eps: int,
+               numbers: tuple[int, int, int, int], y: Array) -> None:  # fmt: skip
+    """x (N, D) -> y (N, D), as bytes; in 64 bits, but for the codes and their sums."""
+    shift, zero, low, high = numbers
+    by, half = np.int64(shift), (np.int64(1) << np.int64(shift - 1)) - np.int64(1)
+    least, most, turn = np.int64(low), np.int64(high), np.uint8(flip)
+    columns = x.shape[1]
+    for n in prange(x.shape[0]):
+        row, out = x[n], y[n]
+        total, square = np.int32(0), np.int64(0)
+        for d in range(columns):
+            total += np.int32(row[d] ^ turn)
+        for d in range(columns):
+            c = np.int64(np.int32(np.int32(row[d] ^ turn) * np.int32(columns)) - total)
+            square += c * c
+        spread = max(root(((square + eps) << np.int64(12)) // np.int64(columns)), np.int64(1))
+        inverse = (np.int64(1) << np.int64(40)) // spread
+        for d in range(columns):
+            c = np.int64(np.int32(np.int32(row[d] ^ turn) * np.int32(columns)) - total)
+            h = (c * inverse + np.int64(1 << 21)) >> np.int64(22)
+            value = h * np.int64(weight[d]) + bias[d]
+            q = ((value + half + ((value >> by) & np.int64(1))) >> by) + zero
+            out[d] = np.uint8(least if q < least else most if q > most else q)
+
+
+@helper
+def root(v: np.int64) -> np.int64:
+    """floor(sqrt(v)), v below 2^63: the root in float64 is off by one at most."""
+    r = np.int64(math.sqrt(np.float64(v)))
+    if r * r > v:
+        return r - np.int64(1)
+    return r + np.int64(1) if (r + 1) * (r + 1) <= v else r
+
+
 def flip_of(dtype: DType) -> int:
     """What makes codes of this dtype numbers from 0 on."""
     return 128 if dtype == np.int8 else 0
@@ -206,6 +243,18 @@ class Int8Between(NumpyBackend):
         avg_pool.sized(x.size, POOL_FROM)(
             planes(x), flip_of(x.dtype), zero_point, plain(multiplier), kernel, stride, padding,
             numbers(narrow), planes(y),
+        )  # fmt: skip
+        return y
+
+    def int8_layer_norm(
+        self, x: Array, weight: Array, bias: Array, eps: int, narrow: Narrow
+    ) -> Array:
+        if not x.size:
+            return super().int8_layer_norm(x, weight, bias, eps, narrow)
+        y = empty(x.shape, narrow.dtype)
+        layer_norm.sized(x.size, NORM_FROM)(
+            as_bytes(x), flip_of(x.dtype), plain(weight), plain(bias), eps, numbers(narrow),
+            as_bytes(y),
         )  # fmt: skip
         return y
 

@@ -14,8 +14,7 @@ from .attention import Attention
 from .conv import Conv
 from .elementwise import Elementwise
 from .fake_quantize import FakeQuantize
-from .int8 import Int8
-from .int8_between import Int8Between
+from .int8_transformer import Int8Transformer
 from .linear import Linear
 from .loss import Loss
 from .lowering import NumpyLowering
@@ -32,8 +31,8 @@ __all__ = ["NumpyBackend"]
 
 
 class NumpyBackend(
-    Arrays, Elementwise, Activation, Reduce, ShapeOps, Linear, Conv, Int8Between, Pool, Normalize,
-    Attention, Recurrent, Loss, Random, FakeQuantize, Int8, Sparse, Optimizer,
+    Arrays, Elementwise, Activation, Reduce, ShapeOps, Linear, Conv, Int8Transformer, Pool,
+    Normalize, Attention, Recurrent, Loss, Random, FakeQuantize, Sparse, Optimizer,
 ):  # fmt: skip
     """All of the contract on NumPy arrays.
 

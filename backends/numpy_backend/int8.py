@@ -73,8 +73,8 @@ class Int8(Windows):
     def _exact_matmul(self, a: Array, b: Array) -> Array:
         """a (..., M, K) @ b (..., K, P) -> int32, in stretches of K whose sums stay within 2^24."""
         xp = self.xp
-        largest = max(255 if m.dtype == xp.uint8 else 128 for m in (a, b))
-        stretch = 2**24 // (largest * 128)
+        first, second = (255 if m.dtype == xp.uint8 else 128 for m in (a, b))
+        stretch = 2**24 // (first * second)
         total = None
         for start in range(0, max(a.shape[-1], 1), stretch):
             part = xp.matmul(

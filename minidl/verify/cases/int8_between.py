@@ -193,3 +193,34 @@ def codes_are_moved_as_any_number(backend: Backend, method: str, dtype: type) ->
         "copy": ((x,), x),
     }[method]  # fmt: skip
     assert_same(call(backend, method, *arguments), expected)
+
+
+@covers("int8_layer_norm")
+@drawn(data=st.data(), narrow=narrows(40), seed=seeds)
+def int8_layer_norm_is_exact(
+    backend: Backend, data: st.DataObject, narrow: Narrow, seed: int
+) -> None:
+    rows, columns = data.draw(st.integers(0, 4)), data.draw(st.integers(1, 9))
+    x = data.draw(codes((rows, columns)))
+    rng = np.random.Generator(np.random.PCG64(seed))
+    bound = min(2**31 - 1, 2 ** max(narrow.shift - 6, 1))
+    weight = rng.integers(-bound, bound, columns, np.int32, endpoint=True)
+    bias = rng.integers(-16, 16, columns, np.int64) << np.int64(narrow.shift)
+    args = weight, bias, int(rng.choice([0, 1, 2**20])), narrow
+    expected = oracle.int8_layer_norm(x.values, *args)
+    assert_same(call(backend, "int8_layer_norm", x, *args), expected)
+
+
+@covers("int8_layer_norm")
+@each("columns", (1, 2, 768, 4096))
+def int8_layer_norm_of_long_rows(backend: Backend, columns: int) -> None:
+    """Constant rows, the widest spread that there is, one code that differs, and any codes."""
+    rng = np.random.Generator(np.random.PCG64(columns))
+    x = rng.integers(-128, 127, (30, columns), np.int8, endpoint=True)
+    x[0], x[1, ::2], x[1, 1::2], x[2], x[3] = 7, -128, 127, -128, 127
+    x[2, 0], x[3, -1] = 127, 126
+    weight = rng.integers(2**14, 2**16, columns, np.int32)
+    bias = rng.integers(-(2**25), 2**25, columns, np.int64)
+    for eps in (0, columns**3 // 50):
+        args = weight, bias, eps, Narrow(23, 3, -128, 127, np.dtype(np.int8))
+        assert_same(call(backend, "int8_layer_norm", x, *args), oracle.int8_layer_norm(x, *args))

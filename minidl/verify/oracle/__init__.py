@@ -8,7 +8,14 @@ NumPy arrays of any dtype and go out as float64 (or integers). Keep inputs small
 from .attention import attention, attention_grad
 from .conv import col2im, conv2d, conv2d_input_grad, conv2d_weight_grad, im2col, output_size
 from .elementwise import BINARY, UNARY, gelu, gelu_grad, leaky_relu, map1, map2, silu_grad
-from .integer import int8_add, int8_avg_pool2d, int8_lookup, int8_max_pool2d
+from .integer import (
+    int8_add,
+    int8_attention,
+    int8_avg_pool2d,
+    int8_layer_norm,
+    int8_lookup,
+    int8_max_pool2d,
+)
 from .loss import cross_entropy, cross_entropy_grad
 from .normalize import batch_norm, batch_norm_grad, layer_norm, layer_norm_grad
 from .optimizer import adagrad_step, adam_step, limit, norm, rmsprop_step, scale, sgd_step
@@ -81,8 +88,10 @@ __all__ = [
     "im2col",
     "index_add",
     "int8_add",
+    "int8_attention",
     "int8_avg_pool2d",
     "int8_conv2d",
+    "int8_layer_norm",
     "int8_linear",
     "int8_lookup",
     "int8_max_pool2d",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -56,3 +57,46 @@ def int8_avg_pool2d(
             total = sum(int(x[(n, c, *p)]) - zero_point for p in positions)
             y[n, c, oh, ow] = narrowed(total * factor, narrow)
     return y
+
+
+def int8_layer_norm(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: int, narrow: Narrow
+) -> np.ndarray:
+    """Python's isqrt and floor division, a row at a time."""
+    y = np.empty(x.shape, narrow.dtype)
+    columns = x.shape[1]
+    for n, row in enumerate(x.tolist()):
+        total = sum(row)
+        c = [columns * code - total for code in row]
+        root = math.isqrt((sum(v * v for v in c) + eps) * 2**12 // columns) if columns else 1
+        for d in range(columns):
+            h = (c[d] * (2**40 // max(root, 1)) + 2**21) // 2**22
+            value = h * int(weight[d]) + int(bias[d])
+            y[n, d] = narrowed(Fraction(value, 2**narrow.shift), narrow)
+    return y
+
+
+def int8_attention(
+    query: np.ndarray, key: np.ndarray, value: np.ndarray, mask: np.ndarray | None, causal: bool,
+    zero_points: tuple[int, int, int], multiplier: int, factor: int, narrow: Narrow,
+) -> np.ndarray:  # fmt: skip
+    """One query at a time, over the keys that it sees."""
+    q, k, v = (x.astype(object) - z for x, z in zip((query, key, value), zero_points, strict=True))
+    shape = (*query.shape[:3], key.shape[2])
+    seen = np.broadcast_to(True if mask is None else mask, shape)
+    y = np.empty((*query.shape[:3], value.shape[3]), narrow.dtype)
+    for n, h, t in np.ndindex(query.shape[:3]):
+        keys = [s for s in range(shape[3]) if seen[n, h, t, s] and not (causal and s > t)]
+        scores = [sum(a * b for a, b in zip(q[n, h, t], k[n, h, s], strict=True)) for s in keys]
+        weights = [_weight((max(scores) - s) * multiplier // 2**19) for s in scores]
+        share = factor * 2**16 // max(sum(weights), 1)
+        for e in range(value.shape[3]):
+            total = sum(u * v[n, h, s, e] for u, s in zip(weights, keys, strict=True))
+            y[n, h, t, e] = narrowed(Fraction(total * share, 2**narrow.shift), narrow)
+    return y
+
+
+def _weight(t: int) -> int:
+    i, f = divmod(min(t, 2560), 256)
+    p = 255 * 2**20 - f * (701440 - 700 * f)
+    return (p + (1 << (19 + i))) // (1 << (20 + i))
