@@ -21,8 +21,10 @@ from .qat import QATModel, convert, prepare_qat
 from .qtensor import QTensor, quantize, sqnr
 from .report import Report, Stage, layer_sqnr, report
 from .sharing import share
+from .sparse import Choices, SparseLinear, sparse_choices, sparsify
 
 __all__ = [
+    "Choices",
     "Distiller",
     "FakeQuantize",
     "Graph",
@@ -40,6 +42,7 @@ __all__ = [
     "QuantLinear",
     "Ranks",
     "Report",
+    "SparseLinear",
     "Stage",
     "attention_loss",
     "attention_map",
@@ -65,6 +68,8 @@ __all__ = [
     "save_tensors",
     "share",
     "soft_loss",
+    "sparse_choices",
+    "sparsify",
     "sqnr",
     "structured",
     "trace",

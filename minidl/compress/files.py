@@ -11,10 +11,10 @@ a tensor's name the header may hold a note of words `key=value`:
 - `shared=32`: under the mask are codes from 0 on; `<name>.codebook` has their 32 values.
 - `huffman=int8:400`: in place of 400 symbols of that dtype are the bytes of their Huffman code.
 
-Next to a layer's path: `int8=per_channel input=affine` for a dynamic layer; next to `.integer`, for
-an IntegerModel, how it was quantized and the shape of the input that traces it. Storing a sparse
-matrix as bits and values: Han et al. (2015), arXiv:1510.00149, section 2, with a bit for each
-weight in place of distances; above 10 % density it is no longer.
+Next to a layer's path: `int8=per_channel input=affine` for a dynamic layer, `blocks=16` for a
+sparse one; next to `.integer`, for an IntegerModel, how it was quantized and the shape of the input
+that traces it. Storing a sparse matrix as bits and values: Han et al. (2015), arXiv:1510.00149,
+section 2, with a bit for each weight in place of distances; above 10 % density it is no longer.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from .layers import QuantConv2d, QuantLayer, QuantLinear
 from .models import backend_of, clone, compressible, replace
 from .packing import pack_int4, unpack_int4
 from .qtensor import QTensor, scheme_of
+from .sparse import SparseLinear
 from .static import skeleton
 
 FORMAT = ".format"  # no module or parameter can have this name
@@ -77,6 +78,11 @@ def save(model: Module, path: str | Path, coding: str | None = None) -> None:
     for name, module in model.named_modules():
         if isinstance(module, QuantLayer):
             notes[name] = _note_of(module)
+        if isinstance(module, SparseLinear):
+            notes[name] = _words({"blocks": module.block})
+            for buffer in ("values", "indices", "starts"):
+                del state[_join(name, buffer)]
+            state[_join(name, "weight")] = from_numpy(module.dense(), "numpy")
     if isinstance(model, IntegerModel):
         shape = "x".join(map(str, model.door.shape))
         state = model.joined()
@@ -233,7 +239,7 @@ def _unpack(tensors: Mapping[str, Tensor], notes: Notes) -> dict[str, Tensor]:
             found[name] = _lengthened(name, found, words)
     for name, note in notes.items():
         words = _parse(note)
-        if "int8" in words or name == PROGRAM or name.endswith(".bits"):
+        if "int8" in words or "blocks" in words or name == PROGRAM or name.endswith(".bits"):
             continue
         if name not in found:
             raise CheckpointError(f"the header describes {name!r}, which is not in the file")
@@ -317,7 +323,13 @@ def _rebuild(model: Module, tensors: Mapping[str, Tensor], notes: Notes) -> Modu
             sharing.attach(module, parameter, state[sharing.codes_name(name)].numpy())
     result = replace(model, twins)
     result.load_state_dict(state)
-    return result.eval() if twins else result
+    sparse = {p: int(words["blocks"]) for p, n in notes.items() if "blocks" in (words := _parse(n))}
+    for path, block in sparse.items():
+        layer = _layer(modules, path)
+        if not isinstance(layer, Linear):
+            raise CheckpointError(f"layer {path!r} is sparse in the file, but no Linear here")
+        result = replace(result, {layer: SparseLinear(layer, block)})
+    return result.eval() if twins or sparse else result
 
 
 def _owner(

@@ -8,7 +8,7 @@ largest singular values; the error is the sum of the squares of the others (Ecka
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +19,8 @@ from ..engine.tensor import Tensor
 from ..errors import ArgumentError
 from ..nn import Conv2d, Linear, Module, Sequential
 from ..ops import check
-from .models import clone, in_use, inputs, replace
-from .report import latency
+from .models import clone, in_use, reaching, replace
+from .timing import calling, latency
 
 STEP = 8  # ranks that are timed are multiples of it
 
@@ -176,14 +176,20 @@ def ranks_by_latency(
     speedup = check.number("ranks_by_latency", "speedup", speedup, 0, above=True)
     rounds = check.integer("ranks_by_latency", "rounds", rounds, 1)
     layers = _layers(model, modules)
-    reached = _inputs(model, layers, example)
+    reached = reaching(model, layers, example)
+    missing = [path for path in layers if path not in reached]
+    if missing:
+        raise ArgumentError(
+            f"ranks_by_latency: layer {missing[0]!r} is not reached by the example; leave it out"
+            " with modules=[...]"
+        )
     found = Ranks()
     for path, layer in layers.items():
         squares = _svd(layer)[1] ** 2
         choices = [r for r in range(STEP, len(squares) + 1, STEP) if _pays(layer, r)]
         twins: list[Module] = [layer, *(_twin(layer, rank) for rank in choices)]
         with in_use(*twins):
-            calls = {str(i): _call(twin, reached[path]) for i, twin in enumerate(twins)}
+            calls = {str(i): calling(twin, reached[path]) for i, twin in enumerate(twins)}
             dense, *times = (float(np.median(t)) * 1e6 for t in latency(calls, rounds).values())
         fast = [i for i, us in enumerate(times) if us * speedup <= dense]
         if not fast:
@@ -253,34 +259,3 @@ def _layers(model: Module, modules: Iterable[str] | None = None) -> dict[str, Li
     if not found:
         raise ArgumentError("low_rank: there is no Linear, and no Conv2d without groups")
     return found
-
-
-def _inputs(model: Module, layers: Mapping[str, Module], example: Any) -> dict[str, Tensor]:
-    """What reaches each layer when the model runs on example."""
-    found: dict[str, Tensor] = {}
-
-    def keep(path: str) -> Callable[[Any, tuple[Tensor, ...]], None]:
-        return lambda module, args: found.update({path: args[0]})
-
-    removes = [layer.register_forward_pre_hook(keep(path)) for path, layer in layers.items()]
-    try:
-        with in_use(model):
-            model(inputs(example, model))
-    finally:
-        for remove in removes:
-            remove()
-    missing = [path for path in layers if path not in found]
-    if missing:
-        raise ArgumentError(
-            f"ranks_by_latency: layer {missing[0]!r} is not reached by the example; leave it out"
-            " with modules=[...]"
-        )
-    return found
-
-
-def _call(layer: Module, x: Tensor) -> Callable[[], None]:
-    def call() -> None:
-        layer(x)
-        x.backend.synchronize()
-
-    return call

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeGuard
 
@@ -102,3 +102,20 @@ def in_use(*models: Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def reaching(model: Module, layers: Mapping[str, Module], example: Any) -> dict[str, Tensor]:
+    """What reaches each layer when the model runs on example; nothing for one that is not used."""
+    found: dict[str, Tensor] = {}
+
+    def keep(path: str) -> Callable[[Any, tuple[Tensor, ...]], None]:
+        return lambda module, args: found.update({path: args[0]})
+
+    removes = [layer.register_forward_pre_hook(keep(path)) for path, layer in layers.items()]
+    try:
+        with in_use(model):
+            model(inputs(example, model))
+    finally:
+        for remove in removes:
+            remove()
+    return found

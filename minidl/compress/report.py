@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,8 +23,7 @@ from .integer_steps import LayerStep
 from .layers import Coded
 from .models import backend_of, compressible, in_use, inputs
 from .qtensor import sqnr
-
-WARM_UP = 10  # calls that are not timed: compilation, caches, first allocations
+from .timing import calling, latency
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def report(
     with in_use(*models.values()):
         times = latency(
             {
-                name: _one(model, inputs(batches[0], model)[:batch])
+                name: calling(model, inputs(batches[0], model)[:batch])
                 for name, model in models.items()
             },
             rounds,
@@ -151,16 +149,6 @@ def report(
                 for name, model in models.items()
             )
         )
-
-
-def _one(model: Module, x: Tensor) -> Callable[[], Any]:
-    backend = backend_of(model)
-
-    def call() -> None:
-        model(x)
-        backend.synchronize()
-
-    return call
 
 
 def _measure(
@@ -182,24 +170,6 @@ def _measure(
         batch=batch,
         sqnr_db={} if reference is None else layer_sqnr(reference, model, x),
     )
-
-
-def latency(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of each call in each round; a round goes through all calls, so drift hits all alike.
-
-    >>> latency({"nothing": lambda: None}, rounds=5)["nothing"].shape
-    (5,)
-    """
-    seconds = {name: np.empty(rounds) for name in calls}
-    for call in calls.values():
-        for _ in range(WARM_UP):
-            call()
-    for i in range(rounds):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            seconds[name][i] = time.perf_counter() - start
-    return seconds
 
 
 def accuracy(model: Module, data: Iterable[Any]) -> float:
