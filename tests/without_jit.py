@@ -18,6 +18,7 @@ from backends.numba_backend import (
     frames,
     int8,
     int8_attention,
+    int8_between,
     int8_conv,
     jit,
     microkernel,
@@ -41,6 +42,7 @@ def install() -> None:
     microkernel.micro, microkernel.transpose_block = _micro, _transpose_block
     int8.linear_tile, int8.transpose_block = _linear_tile, _transpose_block
     int8_attention.linear_tile = _linear_tile
+    int8_between.copy_lines = _copy_lines
     int8_conv.conv_tile, int8_conv.copy_lines = _conv_tile, _copy_lines
     jit.Kernel._run = np.errstate(all="ignore")(jit.Kernel._run)  # compiled code never warns
     jit.THREADS.exclusive = False

@@ -18,12 +18,14 @@ from ..numpy_backend.windows import framed, out_size
 from .frames import reach
 from .jit import helper, inlined, kernel
 from .layout import flat, plain
+from .lines import copy_lines
 from .memory import empty
 
 # Elements from which threads pay: they work on 4 bytes and on 1 byte in a nanosecond.
 ADD_FROM, LOOKUP_FROM, POOL_FROM, NORM_FROM = 1 << 16, 1 << 14, 1 << 16, 1 << 14
 INT32 = np.dtype(np.int32)
 BLOCK = 1 << 12  # codes of a task
+PAIRS = 1 << 13  # codes of images that are pooled by pairs at once
 
 
 @helper
@@ -106,6 +108,40 @@ def max_pool(x: Array, flip: int, kernel_size: Pair, stride: Pair, padding: Pair
                     keep_larger(part, stride[1], some)
             for w in range(best.size):
                 best[w] ^= turn
+
+
+@kernel(exact=True)
+def max_pairs(x: Array, flip: int, some: int, y: Array) -> None:
+    """`max_pool` of windows of 2 x 2 side by side, `some` images at a time.
+
+    Loops run over all of their lines at once, since lines are short: pairs of odd lines, and those
+    that reach into the next image, are computed and not used.
+    """
+    turn = np.uint8(flip)
+    height, width, lines, columns = x.shape[1], x.shape[2], y.shape[1], y.shape[2]
+    size = height * width
+    flat, out = x.reshape(-1), y.reshape(-1)
+    for part in prange((x.shape[0] + some - 1) // some):
+        first = part * some
+        count = min(some, x.shape[0] - first)
+        above = flat[first * size : (first + count) * size - width]
+        below = flat[first * size + width : (first + count) * size]
+        larger = np.empty(above.size + 1, np.uint8)
+        largest = np.empty(above.size // 2 + 1, np.uint8)
+        for i in range(above.size):
+            larger[i] = max(above[i] ^ turn, below[i] ^ turn)
+        for i in range(largest.size - 1):
+            largest[i] = max(larger[2 * i], larger[2 * i + 1]) ^ turn
+        to = first * lines * columns
+        if height % 2 == 0:
+            copy_lines(out, to, columns, largest, 0, width, count * lines, columns)
+        elif height > 1:
+            for p in range(count):
+                for h in range(lines):
+                    start = p * size + 2 * h * width
+                    for w in range(columns):
+                        best = max(larger[start + 2 * w], larger[start + 2 * w + 1])
+                        out[to + (p * lines + h) * columns + w] = best ^ turn
 
 
 @kernel(exact=True)
@@ -225,6 +261,10 @@ class Int8Between(NumpyBackend):
                   x.dtype)  # fmt: skip
         if not y.size:
             return super().int8_max_pool2d(x, kernel, stride, padding)
+        if kernel == stride == (2, 2) and padding == (0, 0):
+            some = max(1, PAIRS // math.prod(x.shape[2:]))
+            max_pairs.sized(x.size, POOL_FROM)(planes(x), flip_of(x.dtype), some, planes(y))
+            return y
         max_pool.sized(x.size, POOL_FROM)(
             planes(x), flip_of(x.dtype), kernel, stride, padding, planes(y)
         )

@@ -153,10 +153,11 @@ def frame(x: Array, first: int, seen: int, left: int, reach: int, frames: Array)
     """
     channels, height, width = x.shape
     flat = x.reshape(-1)
+    h = max(0, -first)
+    lines = min(seen, height - first) - h
     for c in range(channels):
-        for h in range(max(0, -first), min(seen, height - first)):
-            start = (c * height + first + h) * width
-            copy_lines(frames, (c * seen + h) * reach + left, 0, flat, start, 0, 1, width)
+        start = (c * height + first + h) * width
+        copy_lines(frames, (c * seen + h) * reach + left, reach, flat, start, width, lines, width)
 
 
 @helper

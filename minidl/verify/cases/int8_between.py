@@ -158,6 +158,19 @@ WINDOWS = (
 )
 
 
+@covers("int8_max_pool2d")
+@each("sides", ((2, 2), (3, 2), (2, 3), (7, 9), (28, 28), (10, 11), (11, 10), (130, 70)))
+def int8_pooling_of_images_of_all_sides(backend: Backend, reference: Backend, sides: Pair) -> None:
+    rng = np.random.Generator(np.random.PCG64(4))
+    for dtype in BYTES:
+        info = np.iinfo(dtype)
+        x = rng.integers(info.min, info.max, (7, 3, *sides), dtype, endpoint=True)
+        args = x, (2, 2), (2, 2), (0, 0)
+        assert_same(
+            call(backend, "int8_max_pool2d", *args), call(reference, "int8_max_pool2d", *args)
+        )
+
+
 @covers("int8_max_pool2d", "int8_avg_pool2d")
 @each("window", WINDOWS)
 def int8_pooling_of_large_images(
