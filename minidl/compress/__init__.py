@@ -13,6 +13,7 @@ from .histogram import Histogram, Percentile
 from .integer import IntegerModel
 from .layers import QuantConv2d, QuantLinear
 from .least_error import mse_bounds
+from .lottery import Ticket, lottery_ticket
 from .low_rank import Ranks, factorize, ranks_by_energy, ranks_by_latency
 from .models import clone
 from .observer import MinMax, MovingAverageMinMax, Observer
@@ -20,6 +21,8 @@ from .post_training import quantize_model
 from .qat import QATModel, convert, prepare_qat
 from .qtensor import QTensor, quantize, sqnr
 from .report import Report, Stage, layer_sqnr, report
+from .schedule import GradualPruning, cubic
+from .sensitivity import Sensitivity, sensitivity
 from .sharing import share
 from .sparse import Choices, SparseLinear, sparse_choices, sparsify
 
@@ -27,6 +30,7 @@ __all__ = [
     "Choices",
     "Distiller",
     "FakeQuantize",
+    "GradualPruning",
     "Graph",
     "Hint",
     "Histogram",
@@ -42,12 +46,15 @@ __all__ = [
     "QuantLinear",
     "Ranks",
     "Report",
+    "Sensitivity",
     "SparseLinear",
     "Stage",
+    "Ticket",
     "attention_loss",
     "attention_map",
     "clone",
     "convert",
+    "cubic",
     "equalize",
     "factorize",
     "fake_quantize",
@@ -56,6 +63,7 @@ __all__ = [
     "layer_sqnr",
     "load",
     "load_tensors",
+    "lottery_ticket",
     "mse_bounds",
     "prepare_qat",
     "prune",
@@ -66,6 +74,7 @@ __all__ = [
     "report",
     "save",
     "save_tensors",
+    "sensitivity",
     "share",
     "soft_loss",
     "sparse_choices",

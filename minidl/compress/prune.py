@@ -1,4 +1,4 @@
-"""Magnitude pruning: small weights become zero and stay zero while the model trains on.
+"""Pruning: weights of little worth become zero and stay zero while the model trains on.
 
 A pruned weight keeps its dense shape. Beside it the module holds a mask, the buffer
 `<name>_mask` (True where a weight is kept), so that a state_dict carries it; and the parameter has
@@ -7,12 +7,13 @@ a constraint that optimizers apply after each step, whatever their momentum or w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..engine.creation import tensor
+from ..engine.creation import rand, tensor
+from ..engine.random import Generator
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, DTypeError
 from ..nn import Module, Parameter
@@ -98,12 +99,77 @@ def magnitude(
     >>> sparsity(magnitude(minidl.nn.Linear(4, 5), pattern="2:4"))
     0.5
     """
-    chosen = patterns.parse("magnitude", pattern)
-    amount = chosen.checked("magnitude", amount)
-    check.choice("magnitude", "scope", scope, ("global", "layer"))
+    return _prune("magnitude", _magnitude, model, amount, scope, modules, names, pattern)
+
+
+def random(
+    model: Module,
+    amount: float | None = None,
+    scope: str = "global",
+    modules: Iterable[str] | None = None,
+    names: Sequence[str] = ("weight",),
+    pattern: str = "unstructured",
+    seed: int = 0,
+) -> Module:
+    """Set weights to zero by lot: the control that any other criterion has to beat.
+
+    The lots are those of the library's generator, so a seed prunes the same weights on every
+    backend. Other arguments, counts and errors: see `magnitude`.
+
+    >>> import minidl
+    >>> sparsity(random(minidl.nn.Linear(4, 5), 0.8, seed=1))
+    0.8
+    """
+    generator = Generator(seed)
+
+    def lots(target: Target) -> np.ndarray:
+        shape = target.parameter.shape
+        drawn: np.ndarray = rand(*shape, generator=generator, backend="numpy").numpy()
+        return drawn.astype(np.float64)
+
+    return _prune("random", lots, model, amount, scope, modules, names, pattern)
+
+
+def taylor(
+    model: Module,
+    amount: float | None = None,
+    scope: str = "global",
+    modules: Iterable[str] | None = None,
+    names: Sequence[str] = ("weight",),
+    pattern: str = "unstructured",
+) -> Module:
+    """Set to zero the weights whose loss changes least without them, to first order: |w dL/dw|.
+
+    Call `loss.backward()` before, on as many batches as you like: gradients add up. Other
+    arguments, counts and errors: see `magnitude`. Source: Molchanov et al. (2019),
+    arXiv:1906.10771, equation 8. Raises also: ArgumentError if a parameter has no gradient.
+
+    >>> import minidl
+    >>> model = minidl.nn.Linear(2, 1, bias=False)
+    >>> with minidl.no_grad():
+    ...     _ = model.weight.copy_(minidl.tensor([[1.0, -3.0]]))
+    >>> model(minidl.tensor([[9.0, 1.0]])).sum().backward()
+    >>> taylor(model, 0.5).weight.tolist()
+    [[1.0, 0.0]]
+    """
+    return _prune("taylor", _taylor, model, amount, scope, modules, names, pattern)
+
+
+def _prune(
+    operation: str, score: Callable[[Target], np.ndarray], model: Module, amount: float | None,
+    scope: str, modules: Iterable[str] | None, names: Sequence[str], pattern: str,
+) -> Module:  # fmt: skip
+    """A criterion gives every weight a score; the pattern makes masks of scores."""
+    chosen = patterns.parse(operation, pattern)
+    amount = chosen.checked(operation, amount)
+    check.choice(operation, "scope", scope, ("global", "layer"))
     found = targets(model, modules, names)
-    for group in [found] if scope == "global" else [[target] for target in found]:
-        impose(group, [_magnitudes(target) for target in group], chosen, amount)
+    scores = [score(target) for target in found]
+    if scope == "global":
+        impose(found, scores, chosen, amount)
+    else:
+        for target, own in zip(found, scores, strict=True):
+            impose([target], [own], chosen, amount)
     return model
 
 
@@ -120,9 +186,20 @@ def impose(
             attach(target.module, target.name, mask)
 
 
-def _magnitudes(target: Target) -> np.ndarray:
+def _magnitude(target: Target) -> np.ndarray:
     """|w| in float64, on the host, where a stable sort is the same for every backend."""
     return np.abs(target.parameter.numpy().astype(np.float64))
+
+
+def _taylor(target: Target) -> np.ndarray:
+    """|w dL/dw|, likewise."""
+    grad = target.parameter.grad
+    if grad is None:
+        raise ArgumentError(
+            f"taylor: {target.path}.{target.name} has no gradient; call loss.backward() first"
+        )
+    worth: np.ndarray = np.abs(_magnitude(target) * grad.numpy().astype(np.float64))
+    return worth
 
 
 def attach(module: Module, name: str, mask: np.ndarray) -> None:

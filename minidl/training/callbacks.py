@@ -27,6 +27,9 @@ class Callback:
     def on_fit_start(self, model: Module, history: History) -> None:
         """Before the first epoch; history has the epochs before a resumed one."""
 
+    def on_step_end(self, model: Module, epochs: float) -> None:
+        """After a step; epochs are those done so far, with the fraction of this one."""
+
     def on_epoch_end(self, model: Module, row: Row) -> bool:
         """After an epoch and its validation; True ends the training."""
         return False

@@ -43,6 +43,7 @@ class Run:
             epochs,
         )
         self.callbacks, self.checkpoint, self.progress = callbacks, checkpoint, progress
+        self.stepping = [c for c in callbacks if type(c).on_step_end is not Callback.on_step_end]
         self.history = History()
         self.means = self._no_means()
         self.elapsed = (
@@ -122,6 +123,9 @@ class Run:
         for step, given in enumerate(batches, place["batch"] + 1):
             batch = self.trainer.here(given)
             self._count(batch, *self.trainer.step(batch))
+            for callback in self.stepping:
+                epochs = len(self.history) + step / len(self.loader)
+                callback.on_step_end(self.trainer.model, epochs)
             bar.advance(len(batch[-1]))
             now, last = time.perf_counter(), step == len(self.loader)
             due = step % READ_STEPS == 0 or now - read > READ_SECONDS

@@ -70,7 +70,7 @@ def test_density_decides(backend):
     found = sparse_choices(model, None, rule="density")
     assert [choice.block for choice in found.values()] == [1, 16, None, None]
     assert [choice.reason for choice in found.values()][2:] == [
-        "above break-even, 15%", "no weight is zero",
+        "above break-even, 30%", "no weight is zero",
     ]  # fmt: skip
     twin = sparsify(model, found, verbose=False)
     assert [type(m) for m in twin] == [SparseLinear, SparseLinear, nn.Linear, nn.Linear]
