@@ -15,12 +15,13 @@ from .layers import QuantConv2d, QuantLinear
 from .least_error import mse_bounds
 from .lottery import Ticket, lottery_ticket
 from .low_rank import Ranks, factorize, ranks_by_energy, ranks_by_latency
+from .measure import accuracy, layer_sqnr
 from .models import clone
 from .observer import MinMax, MovingAverageMinMax, Observer
 from .post_training import quantize_model
 from .qat import QATModel, convert, prepare_qat
 from .qtensor import QTensor, quantize, sqnr
-from .report import Report, Stage, layer_sqnr, report
+from .report import Report, Stage, report
 from .schedule import GradualPruning, cubic
 from .sensitivity import Sensitivity, sensitivity
 from .sharing import share
@@ -50,6 +51,7 @@ __all__ = [
     "SparseLinear",
     "Stage",
     "Ticket",
+    "accuracy",
     "attention_loss",
     "attention_map",
     "clone",

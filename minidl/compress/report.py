@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..engine.function import Function
-from ..engine.modes import observe
 from ..engine.tensor import Tensor
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError
 from ..nn import Module, summary
-from ..ops import check
-from .files import save
-from .integer import IntegerModel
+from ..ops import check, concatenate
+from . import prune
 from .integer_steps import LayerStep
 from .layers import Coded
+from .measure import (
+    file_size,
+    layer_sqnr,
+    memory_size,
+    parameters,
+    predicted_size,
+    right_of,
+    wilson,
+)
 from .models import backend_of, compressible, in_use, inputs
+from .picture import draw_frontier
 from .qtensor import sqnr
 from .timing import calling, latency
 
@@ -40,7 +46,27 @@ class Stage:
     p50_ms: float  # median time of a forward pass
     p95_ms: float
     batch: int  # samples in such a pass
+    large_p50_ms: float = math.nan  # the same for `large` samples at once
+    large_p95_ms: float = math.nan
+    large: int = 0
+    samples: int = 0  # from which the accuracy is known
+    interval: tuple[float, float] = (0.0, 1.0)  # in which it lies, with 95 % confidence
+    coded_bytes: int = 0  # of the file with Huffman codes
+    memory_bytes: int = 0  # of parameters and buffers
+    predicted_bytes: float = 0.0  # by number and bits of the weights, see `predicted_size`
+    masked: bool = False  # zeros are there, and multiplied
+    integer: bool = False  # layers compute with codes
     sqnr_db: dict[str, float] = field(default_factory=dict)  # see `layer_sqnr`
+
+    @property
+    def throughput(self) -> float:
+        """Samples per second in large batches."""
+        return 1e3 * self.large / self.large_p50_ms
+
+    def predicted_speedup(self, first: Stage) -> float:
+        """By multiply-adds alone, of which a register holds four times as many with 8 bits."""
+        fewer = first.multiply_adds / max(self.multiply_adds, 1)
+        return fewer * (4 if self.integer and not first.integer else 1)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, fit for JSON; decibels that are infinite (no noise at all) become None."""
@@ -61,41 +87,108 @@ class Report:
         return {stage.name: stage for stage in self.stages}[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """{"stages": [...]}, fit for JSON."""
-        return {"stages": [stage.to_dict() for stage in self.stages]}
+        """{"stages": [...], "notes": [...]}, fit for JSON."""
+        first, rows = self.stages[0], []
+        for stage in self.stages:
+            speed = {
+                "speedup": first.large_p50_ms / stage.large_p50_ms,
+                "predicted_speedup": stage.predicted_speedup(first),
+            }
+            rows.append(stage.to_dict() | speed)
+        return {"stages": rows, "notes": self.notes()}
+
+    def notes(self) -> list[str]:
+        """A line for each stage that is not smaller, or not faster, than the first, and why."""
+        first, found = self.stages[0], []
+        for stage in self.stages[1:]:
+            speedup = first.large_p50_ms / stage.large_p50_ms
+            if stage.bytes >= first.bytes:
+                found.append(f"{stage.name} is not smaller: {stage.bytes:,} bytes")
+            if speedup < NOISE:
+                found.append(f"{stage.name} is not faster ({speedup:.2f} times): {_why(stage)}")
+        return found
+
+    def plot(self, file: str | Path) -> None:
+        """Draw accuracy against latency, with the stages that no other beats in both.
+
+        Needs matplotlib; the file's name tells the format.
+        """
+        draw_frontier(self.stages, file)
 
     def __str__(self) -> str:
-        rows = [_HEADINGS, *(_row(stage, self.stages[0]) for stage in self.stages)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if i < 2 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        ]
-        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+        first = self.stages[0]
+        what = _table([_SIZES, *(_sizes(stage, first) for stage in self.stages)])
+        how_fast = _table([_heads(first), *(_speeds(stage, first) for stage in self.stages)])
+        return "\n".join([*what, "", *how_fast, *([""] if self.notes() else []), *self.notes()])
 
 
-_HEADINGS = (
-    "stage", "backend", "accuracy", "bytes", "of first", "non-zero", "multiply-adds",
-    "p50 ms", "p95 ms", "worst layer",
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Lines of columns, the first two to the left, with a rule below the heads."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+
+
+NOISE = 1.05  # a ratio of times below it is no gain
+
+
+def _why(stage: Stage) -> str:
+    if stage.masked:
+        return "masked, not shrunk, and dense kernels multiply zeros; sparsify, or prune_channels"
+    if stage.integer:
+        return "the layers are so small that calls and requantizing take the time"
+    return "it has as much to compute"
+
+
+_SIZES = (
+    "stage", "backend", "accuracy", "95 %", "bytes", "of first", "coded", "predicted", "in memory",
+    "non-zero", "worst layer",
 )  # fmt: skip
 
 
-def _row(stage: Stage, first: Stage) -> tuple[str, ...]:
+def _sizes(stage: Stage, first: Stage) -> tuple[str, ...]:
     worst = min(stage.sqnr_db.values(), default=math.inf)
+    low, high = stage.interval
     return (
         stage.name,
         stage.backend,
         f"{stage.accuracy:.2%}",
+        f"{100 * low:.1f} to {100 * high:.1f}",
         f"{stage.bytes:,}",
         f"{stage.bytes / first.bytes:.3f}",
+        f"{stage.coded_bytes:,}",
+        f"{stage.predicted_bytes:,.0f}",
+        f"{stage.memory_bytes:,}",
         f"{stage.nonzeros / max(stage.parameters, 1):.1%}",
+        f"{worst:.1f} dB" if math.isfinite(worst) else "-",
+    )
+
+
+def _heads(first: Stage) -> tuple[str, ...]:
+    one, many = f"batch {first.batch}", f"batch {first.large}"
+    return (
+        "stage", "multiply-adds", f"{one}: p50 ms", "p95 ms", f"{many}: p50 ms", "p95 ms",
+        "samples/s", "times as fast", "predicted",
+    )  # fmt: skip
+
+
+def _speeds(stage: Stage, first: Stage) -> tuple[str, ...]:
+    return (
+        stage.name,
         f"{stage.multiply_adds:,}",
         f"{stage.p50_ms:.3f}",
         f"{stage.p95_ms:.3f}",
-        f"{worst:.1f} dB" if math.isfinite(worst) else "-",
+        f"{stage.large_p50_ms:.3f}",
+        f"{stage.large_p95_ms:.3f}",
+        f"{stage.throughput:,.0f}",
+        f"{first.large_p50_ms / stage.large_p50_ms:.2f}",
+        f"{stage.predicted_speedup(first):.2f}",
     )
 
 
@@ -105,12 +198,14 @@ def report(
     rounds: int = 200,
     batch: int = 1,
     reference: Mapping[str, str] | None = None,
+    large: int = 64,
 ) -> Report:
     """Measure models side by side on batches (x, y) of classified samples.
 
     stages: name -> model, or one model (called "model"). rounds: timed forward passes of `batch`
-    samples for each stage, in turn, after a warm-up. reference: for a quantized stage the name of
-    the stage that `layer_sqnr` compares it with; by default the float one with the nearest weights.
+    samples and of `large` ones for each stage, in turn, after a warm-up. reference: for a quantized
+    stage the name of the stage that `layer_sqnr` compares it with; by default the float one with
+    the nearest weights.
     Units: seconds appear as milliseconds, sizes as bytes of a file that is really written.
     Raises: ArgumentError for no stages, no data, or rounds or batch below 1.
 
@@ -128,7 +223,7 @@ def report(
         check.instance("report", "a stage", model, Module)
     check.instance("report", "data", data, Iterable)
     rounds = check.integer("report", "rounds", rounds, 1)
-    batch = check.integer("report", "batch", batch, 1)
+    sizes = [check.integer("report", "batch", batch, 1), check.integer("report", "large", large, 1)]
     batches = list(data)
     if not models or not batches:
         raise ArgumentError(
@@ -136,123 +231,58 @@ def report(
         )
     names = {**_nearest(models), **(reference or {})}
     with in_use(*models.values()):
-        times = latency(
-            {
-                name: calling(model, inputs(batches[0], model)[:batch])
-                for name, model in models.items()
-            },
-            rounds,
-        )
+        times = [
+            latency({n: calling(m, _repeated(batches[0], m, size)) for n, m in models.items()},
+                    rounds)
+            for size in sizes
+        ]  # fmt: skip
         return Report(
             tuple(
-                _measure(name, model, batches, times[name], batch, models.get(names.get(name, "")))
+                _measure(name, model, batches, [t[name] for t in times], sizes,
+                         models.get(names.get(name, "")))
                 for name, model in models.items()
             )
-        )
+        )  # fmt: skip
+
+
+def _repeated(batch: Any, model: Module, size: int) -> Tensor:
+    """So many samples: those of the batch, again and again if it has fewer."""
+    x = inputs(batch, model)
+    return concatenate([x] * -(-size // max(len(x), 1)), 0)[:size]
 
 
 def _measure(
-    name: str, model: Module, batches: list[Any], times: np.ndarray, batch: int,
+    name: str, model: Module, batches: list[Any], times: list[np.ndarray], sizes: list[int],
     reference: Module | None,
 ) -> Stage:  # fmt: skip
     x = inputs(batches[0], model)
     learned = parameters(model)
+    right, total = right_of(model, batches)
+    (p50, p95), (large_p50, large_p95) = (np.percentile(t, (50, 95)).tolist() for t in times)
+    coded = [m for m in model.modules() if isinstance(m, Coded)]
     return Stage(
         name=name,
         backend=backend_of(model).name,
-        accuracy=accuracy(model, batches),
+        accuracy=right / max(total, 1),
         bytes=file_size(model),
         parameters=sum(p.size for p in learned),
         nonzeros=sum(int(np.count_nonzero(p.numpy())) for p in learned),
         multiply_adds=summary(model, x[:1]).multiply_adds,
-        p50_ms=float(np.percentile(times, 50)) * 1e3,
-        p95_ms=float(np.percentile(times, 95)) * 1e3,
-        batch=batch,
+        p50_ms=p50 * 1e3,
+        p95_ms=p95 * 1e3,
+        batch=sizes[0],
+        large_p50_ms=large_p50 * 1e3,
+        large_p95_ms=large_p95 * 1e3,
+        large=sizes[1],
+        samples=total,
+        interval=wilson(right, total),
+        coded_bytes=file_size(model, "huffman"),
+        memory_bytes=memory_size(model),
+        predicted_bytes=predicted_size(model),
+        masked=any(True for _ in prune.masked(model)),
+        integer=bool(coded),
         sqnr_db={} if reference is None else layer_sqnr(reference, model, x),
     )
-
-
-def accuracy(model: Module, data: Iterable[Any]) -> float:
-    """The fraction of samples whose largest output is that of their label.
-
-    Shapes: batches (x, y) with y (N,), outputs (N, classes).
-    """
-    right = total = 0
-    with in_use(model):
-        for batch in data:
-            if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-                raise ArgumentError("accuracy: data must be pairs (x, y), got x alone")
-            found = model(inputs(batch, model)).numpy().argmax(1)
-            labels = np.asarray(batch[1])
-            if labels.shape != found.shape:
-                raise ShapeError(f"accuracy: {len(found)} outputs for labels of {labels.shape}")
-            right += int((found == labels).sum())
-            total += labels.size
-    return right / max(total, 1)
-
-
-def file_size(model: Module) -> int:
-    """Bytes on disk, by saving the model to a temporary file and weighing it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
-        save(model, path)
-        return path.stat().st_size
-
-
-def parameters(model: Module) -> list[Tensor]:
-    """Weights and biases, each once, whether they are Parameters or frozen in quantized layers."""
-    frozen = [m for m in model.modules() if isinstance(m, Coded)]
-    held = [t for m in frozen for t in (m.weight, m.bias) if t is not None]
-    return [*model.parameters(), *held]
-
-
-def layer_sqnr(reference: Module, model: Module, x: Tensor) -> dict[str, float]:
-    """Path of each quantized layer -> decibels of its output against that of the float layer.
-
-    Both models see x from the start, so the noise of a layer contains that of the layers before it.
-
-    >>> import minidl
-    >>> from minidl.compress import quantize_model
-    >>> model, x = minidl.nn.Linear(64, 16), minidl.randn(32, 64)
-    >>> 30 < layer_sqnr(model, quantize_model(model, [x]), x)[""] < 60
-    True
-    """
-    if isinstance(model, IntegerModel):
-        return _program_sqnr(reference, model, x.to(backend_of(model)))
-    paths = [path for path, m in model.named_modules() if isinstance(m, Coded)]
-    outputs = [_outputs(m, paths, x.to(backend_of(m))) for m in (reference, model)]
-    return {path: sqnr(outputs[0][path], outputs[1][path]) for path in paths if path in outputs[0]}
-
-
-def _program_sqnr(reference: Module, model: IntegerModel, x: Tensor) -> dict[str, float]:
-    """`layer_sqnr` of a program, whose steps know which operation of the float model they are."""
-    seen: list[Tensor] = []
-
-    def see(phase: str, function: Function, inputs: Any, result: Any) -> None:
-        seen.append(result)
-
-    with in_use(reference), observe(see):
-        reference(x.to(backend_of(reference)))
-    pairs = zip(model.steps, model.outputs(x), strict=True)
-    return {step.path: sqnr(seen[step.last], y) for step, y in pairs if isinstance(step, LayerStep)}
-
-
-def _outputs(model: Module, paths: list[str], x: Tensor) -> dict[str, np.ndarray]:
-    """What the modules at paths returned when the model was given x."""
-    every = dict(model.named_modules())
-    found: dict[str, np.ndarray] = {}
-
-    def keep(path: str) -> Callable[[Any, Any, Tensor], None]:
-        return lambda module, args, result: found.update({path: result.numpy().copy()})
-
-    removes = [every[path].register_forward_hook(keep(path)) for path in paths if path in every]
-    try:
-        with in_use(model):
-            model(x)
-    finally:
-        for remove in removes:
-            remove()
-    return found
 
 
 def _nearest(models: Mapping[str, Module]) -> dict[str, str]:

@@ -27,8 +27,9 @@ def cubic(t: float, begin: float, end: float, final: float, initial: float = 0.0
     check.number("cubic", "t", t)
     if not begin < end:
         raise ArgumentError(f"cubic: begin must be before end, got {begin!r} and {end!r}")
-    left = 1 - min(max((t - begin) / (end - begin), 0.0), 1.0)
-    return final + (initial - final) * left**3
+    if t <= begin or t >= end:
+        return initial if t <= begin else final
+    return final + (initial - final) * (1 - (t - begin) / (end - begin)) ** 3
 
 
 class GradualPruning(Callback):

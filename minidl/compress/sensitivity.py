@@ -12,8 +12,8 @@ from ..nn import Module
 from ..ops import check
 from ..training import write_bytes
 from . import prune
+from .measure import accuracy
 from .models import clone
-from .report import accuracy
 
 AMOUNTS = (0.25, 0.5, 0.75, 0.9, 0.95)
 

@@ -9,6 +9,8 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import minidl
 from minidl import nn
@@ -23,8 +25,11 @@ from minidl.compress import (
     save,
     sqnr,
 )
-from minidl.compress.report import accuracy, latency
+from minidl.compress.measure import accuracy, wilson
+from minidl.compress.picture import frontier
+from minidl.compress.timing import latency
 from minidl.errors import ArgumentError, DTypeError, ShapeError
+from minidl.verify.tolerances import assert_close, composed_bound
 
 from .models import cnn, images, mlp, vectors
 from .test_files import lenet
@@ -102,26 +107,83 @@ def test_a_reference_can_be_named(backend):
 
 def test_the_table_and_the_json_hold_every_stage(measured):
     found, models, _ = measured
-    lines = str(found).splitlines()
-    assert len(lines) == 2 + len(models)
-    assert len({len(line) for line in lines}) == 1
+    what, how_fast = (block.splitlines() for block in str(found).split("\n\n")[:2])
+    for lines in (what, how_fast):
+        assert len(lines) == 2 + len(models)
+        assert len({len(line) for line in lines}) == 1
     back = json.loads(json.dumps(found.to_dict(), allow_nan=False))["stages"]
     assert [s["name"] for s in back] == list(models)
     assert {"name", "accuracy", "bytes", "p50_ms", "p95_ms", "backend"} <= back[0].keys()
 
 
 def test_the_table_to_the_letter():
-    first = Stage("float32", "numpy", 0.987, 4000, 1000, 1000, 2048, 1.5, 2.25, 8)
-    second = Stage("int8", "numpy", 0.5, 1000, 1000, 250, 2048, 0.75, 1.0, 8, {"0": 31.26, "1": 40})
+    rest = {"large": 64, "interval": (0.25, 0.75), "coded_bytes": 900, "memory_bytes": 4000}
+    first = Stage("float32", "numpy", 0.987, 4000, 1000, 1000, 2048, 1.5, 2.25, 1, 8.0, 9.0, **rest)
+    second = Stage(
+        "int8", "numpy", 0.5, 1000, 1000, 250, 2048, 0.75, 1.0, 1, 2.0, 4.0, **rest,
+        predicted_bytes=1024.4, integer=True, sqnr_db={"0": 31.26, "1": 40},
+    )  # fmt: skip
     assert str(Report((first, second))).splitlines() == [
-        "stage    backend  accuracy  bytes  of first  non-zero  multiply-adds  p50 ms  p95 ms"
-        "  worst layer",
-        "-" * 97,
-        "float32  numpy      98.70%  4,000     1.000    100.0%          2,048   1.500   2.250"
-        "            -",
-        "int8     numpy      50.00%  1,000     0.250     25.0%          2,048   0.750   1.000"
-        "      31.3 dB",
+        "stage    backend  accuracy          95 %  bytes  of first  coded  predicted  in memory"
+        "  non-zero  worst layer",
+        "-" * 109,
+        "float32  numpy      98.70%  25.0 to 75.0  4,000     1.000    900          0      4,000"
+        "    100.0%            -",
+        "int8     numpy      50.00%  25.0 to 75.0  1,000     0.250    900      1,024      4,000"
+        "     25.0%      31.3 dB",
+        "",
+        "stage    multiply-adds  batch 1: p50 ms  p95 ms  batch 64: p50 ms  p95 ms  samples/s"
+        "  times as fast  predicted",
+        "-" * 110,
+        "float32  2,048                    1.500   2.250             8.000   9.000      8,000"
+        "           1.00       1.00",
+        "int8     2,048                    0.750   1.000             2.000   4.000     32,000"
+        "           4.00       4.00",
     ]
+
+
+def test_what_is_not_smaller_or_faster_is_said_with_its_reason():
+    def stage(name: str, **options) -> Stage:
+        return Stage(name, "numpy", 0.9, **{"bytes": 400, "parameters": 9, "nonzeros": 9,
+            "multiply_adds": 9, "p50_ms": 1, "p95_ms": 1, "batch": 1, "large_p50_ms": 1.0,
+            "large": 64, **options})  # fmt: skip
+
+    found = Report((
+        stage("float"), stage("pruned", bytes=100, masked=True),
+        stage("int8", bytes=100, integer=True, large_p50_ms=2.0), stage("wide", large_p50_ms=0.1),
+    ))  # fmt: skip
+    assert found.notes() == [
+        "pruned is not faster (1.00 times): masked, not shrunk, and dense kernels multiply zeros;"
+        " sparsify, or prune_channels",
+        "int8 is not faster (0.50 times): the layers are so small that calls and requantizing take"
+        " the time",
+        "wide is not smaller: 400 bytes",
+    ]
+    assert str(found).splitlines()[-3:] == found.notes()
+
+
+@pytest.mark.parametrize(("right", "total"), [(0, 10), (9, 10), (10, 10), (987, 1000)])
+def test_the_interval_is_wilsons(right, total):
+    stats = pytest.importorskip("scipy.stats", reason="an independent text of the formula")
+    expected = stats.binomtest(right, total).proportion_ci(method="wilson")
+    assert_close(np.array(wilson(right, total)), np.array(expected), composed_bound(np.float64))
+
+
+def test_the_picture_has_all_stages(measured, tmp_path):
+    pytest.importorskip("matplotlib", reason="the picture is drawn by matplotlib")
+    measured[0].plot(tmp_path / "frontier.png")
+    data = (tmp_path / "frontier.png").read_bytes()
+    assert data[:4] == b"\x89PNG"
+    assert len(data) > 10_000
+
+
+@given(points=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=8))
+def test_no_point_beats_one_of_the_frontier(points):
+    line = frontier(points)
+    for i, (cost, worth) in enumerate(points):
+        better = [p for p in points if p[0] <= cost and p[1] >= worth and p != points[i]]
+        assert (i in line) <= (not better)
+        assert better or points[i] in [points[j] for j in line]
 
 
 def test_no_noise_at_all_is_null_in_json(backend):

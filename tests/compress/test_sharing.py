@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import minidl
 from minidl import nn, optim
 from minidl.compress import clone, huffman, load, prune, save, share, sharing
-from minidl.compress.report import file_size
+from minidl.compress.measure import file_size
 from minidl.errors import ArgumentError, CheckpointError
 from minidl.training import checkpoint
 from minidl.verify.strategies import seeds
