@@ -21,6 +21,7 @@ from .observer import MinMax, MovingAverageMinMax, Observer
 from .post_training import quantize_model
 from .qat import QATModel, convert, prepare_qat
 from .qtensor import QTensor, quantize, sqnr
+from .recipe import Recipe, recipe
 from .report import Report, Stage, report
 from .schedule import GradualPruning, cubic
 from .sensitivity import Sensitivity, sensitivity
@@ -46,6 +47,7 @@ __all__ = [
     "QuantConv2d",
     "QuantLinear",
     "Ranks",
+    "Recipe",
     "Report",
     "Sensitivity",
     "SparseLinear",
@@ -73,6 +75,7 @@ __all__ = [
     "quantize_model",
     "ranks_by_energy",
     "ranks_by_latency",
+    "recipe",
     "report",
     "save",
     "save_tensors",
