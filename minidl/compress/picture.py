@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def draw_frontier(stages: Sequence[Any], file: str | Path) -> None:
     import matplotlib.pyplot as plt
 
     target = arguments.path("plot", "file", file)
-    figure, panel = plt.subplots(figsize=(7, 4.2), constrained_layout=True)
+    figure, panel = plt.subplots(figsize=(8, 4.2), constrained_layout=True)
     points = [(1e6 / stage.throughput, 100 * stage.accuracy) for stage in stages]
     line = frontier(points)
     panel.plot(*zip(*(points[i] for i in line), strict=True), "-", color="#55a868", linewidth=1,
@@ -49,15 +50,18 @@ def draw_frontier(stages: Sequence[Any], file: str | Path) -> None:
         panel.errorbar(x, y, yerr=[[max(y - low, 0)], [max(high - y, 0)]], color=colour,
                        elinewidth=0.8, capsize=2, alpha=0.6, zorder=2)  # fmt: skip
         panel.scatter(x, y, s=20 + 380 * stage.bytes / largest, color=colour, alpha=0.6, zorder=3)
-        side = 1 if i % 2 == 0 else -1
-        panel.annotate(f"{stage.name}, {stage.bytes / 1000:.0f} kB", (x, y), xytext=(0, 14 * side),
-                       textcoords="offset points", fontsize=8, ha="center",
-                       va="bottom" if side > 0 else "top", zorder=4)  # fmt: skip
+        angle = 2 * math.pi * i / len(points) + math.pi / 2  # stages may lie on one another
+        panel.annotate(str(i + 1), (x, y), textcoords="offset points", fontsize=9, color=colour,
+                       xytext=(18 * math.cos(angle), 18 * math.sin(angle)), ha="center",
+                       va="center", zorder=4)  # fmt: skip
+        panel.plot([], [], "o", color=colour, alpha=0.6,
+                   label=f"{i + 1}  {stage.name}, {stage.bytes / 1000:.0f} kB")  # fmt: skip
     panel.set(xlabel=f"time of a sample in batches of {stages[0].large} (µs, median)",
               ylabel="accuracy (%), 95 % interval")  # fmt: skip
-    panel.margins(x=0.15, y=0.25)
-    panel.set_title("the first stage is red; areas are file sizes", fontsize=9)
-    panel.legend(frameon=False, fontsize=8, loc="lower right")
+    panel.margins(x=0.12, y=0.2)
+    panel.set_ylim(top=min(panel.get_ylim()[1], 101))
+    panel.set_title("areas are file sizes", fontsize=9)
+    panel.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     panel.spines[["top", "right"]].set_visible(False)
     image = io.BytesIO()
     figure.savefig(image, format=target.suffix[1:] or "png", dpi=120)

@@ -123,3 +123,28 @@ def test_the_main_job_keeps_its_promises(tmp_path):
         assert 0 < stage["p50_ms"] <= stage["p95_ms"]
         assert stage["name"] in text
     assert is_picture(tmp_path / "d.png")
+
+
+def test_mistakes_fail_and_corrections_hold(tmp_path):
+    text = run(tmp_path, "06_compression_mistakes.py")
+    assert text.splitlines()[-1] == "all mistakes failed, and all corrections held"
+
+
+def test_distillation_is_compared_in_pairs(tmp_path):
+    text = run(tmp_path, "07_distillation.py", "--seeds", "2", "--epochs", "3", "--plot", "d.png")
+    assert text.count("distilled") == 2
+    assert "95 % interval" in text
+    assert is_picture(tmp_path / "d.png")
+
+
+def test_a_recipe_is_cooked_reported_and_resumed(tmp_path):
+    options = ("--epochs", "2", "--checkpoints", "c", "--json", "r.json", "--plot", "r.png")
+    text = run(tmp_path, "compress_digits.py", *options)
+    stages = json.loads((tmp_path / "r.json").read_text())["stages"]
+    assert [stage["name"] for stage in stages] == [
+        "first", "half the channels", "distilled", "60 % masked", "tuned", "int8",
+    ]  # fmt: skip
+    assert stages[-1]["bytes"] < 0.1 * stages[0]["bytes"]
+    assert all(stage["name"] in text for stage in stages)
+    assert is_picture(tmp_path / "r.png")
+    assert len(list((tmp_path / "c").glob("*.safetensors"))) == 5
