@@ -433,6 +433,19 @@ class Backend(ABC):
         them. packed is what `sparse_pack` made of weight.
         """
 
+    @abstractmethod
+    def weight_only_linear(
+        self, x: Array, weight: Array, scale: Array, zero_point: Array, bias: Array | None,
+        group_size: int,
+    ) -> Array:  # fmt: skip
+        """linear(x, (codes - zero_point) * scale, bias) for a weight that is held as codes.
+
+        x (N, D), scale (O, G) and bias (O,) are of one floating dtype, zero_point (O, G) is int32.
+        Each row of the weight has G = ceil(D / group_size) groups of neighbours, the last perhaps
+        shorter. weight is int8 (O, D), or uint8 (O, ceil(D / 2)): two codes from -8 to 7 to a byte,
+        each stored as code + 8, the earlier one in the lower four bits. D >= 1.
+        """
+
     # -- convolution and pooling on (N, C, H, W) --------------------------------------------------
     @abstractmethod
     def im2col(

@@ -710,6 +710,22 @@ class DequantizeAddsTheZeroPoint(NumpyBackend):
         return super().dequantize(q, scale, -zero_point)
 
 
+@found_by("weight_only_linear")
+class WeightOnlyLinearSwapsTheHalvesOfAByte(NumpyBackend):
+    def weight_only_linear(self, x, weight, scale, zero_point, bias, group_size):
+        if weight.dtype == np.uint8:
+            weight = weight << 4 | weight >> 4
+        return super().weight_only_linear(x, weight, scale, zero_point, bias, group_size)
+
+
+@found_by("weight_only_linear")
+class WeightOnlyLinearGivesTheLastGroupTheGridBefore(NumpyBackend):
+    def weight_only_linear(self, x, weight, scale, zero_point, bias, group_size):
+        if x.shape[1] % group_size and scale.shape[1] > 1:
+            scale = np.concatenate([scale[:, :-1], scale[:, -2:-1]], axis=1)
+        return super().weight_only_linear(x, weight, scale, zero_point, bias, group_size)
+
+
 @found_by("fake_quantize")
 class FakeQuantizeRoundsHalfUp(NumpyBackend):
     def fake_quantize(self, x, scale, zero_point, low, high):

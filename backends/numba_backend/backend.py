@@ -24,11 +24,13 @@ from .reduce import Reduce
 from .scatter import Scatter
 from .softmax import Softmax
 from .sparse import Sparse
+from .weight_only import WeightOnly
 
 
 class NumbaBackend(
     Activation, Attention, Conv, Elementwise, FakeQuantize, Int8, Int8Attention, Int8Between,
     Linear, Loss, Normalize, Optimizer, Pool, Random, Recurrent, Reduce, Scatter, Softmax, Sparse,
+    WeightOnly,
 ):  # fmt: skip
     """The contract on NumPy arrays, computed by parallel kernels where that was measured to pay.
 

@@ -26,13 +26,14 @@ from .recurrent import Recurrent
 from .reduce import Reduce
 from .shape import ShapeOps
 from .sparse import Sparse
+from .weight_only import WeightOnly
 
 __all__ = ["NumpyBackend"]
 
 
 class NumpyBackend(
-    Arrays, Elementwise, Activation, Reduce, ShapeOps, Linear, Conv, Int8Transformer, Pool,
-    Normalize, Attention, Recurrent, Loss, Random, FakeQuantize, Sparse, Optimizer,
+    Arrays, Elementwise, Activation, Reduce, ShapeOps, WeightOnly, Linear, Conv, Int8Transformer,
+    Pool, Normalize, Attention, Recurrent, Loss, Random, FakeQuantize, Sparse, Optimizer,
 ):  # fmt: skip
     """All of the contract on NumPy arrays.
 

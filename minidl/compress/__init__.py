@@ -3,6 +3,7 @@ they cost.
 """
 
 from . import prune, structured
+from .correct import correct_bias
 from .distill import Distiller, Hint, attention_loss, attention_map, hint_loss, soft_loss
 from .equalize import equalize
 from .fake_quantize import FakeQuantize, LearnedStepSize, fake_quantize
@@ -27,6 +28,7 @@ from .schedule import GradualPruning, cubic
 from .sensitivity import Sensitivity, sensitivity
 from .sharing import share
 from .sparse import Choices, SparseLinear, sparse_choices, sparsify
+from .weight_only import QuantEmbedding, WeightOnlyLinear, quantize_weights
 
 __all__ = [
     "Choices",
@@ -45,6 +47,7 @@ __all__ = [
     "QATModel",
     "QTensor",
     "QuantConv2d",
+    "QuantEmbedding",
     "QuantLinear",
     "Ranks",
     "Recipe",
@@ -53,11 +56,13 @@ __all__ = [
     "SparseLinear",
     "Stage",
     "Ticket",
+    "WeightOnlyLinear",
     "accuracy",
     "attention_loss",
     "attention_map",
     "clone",
     "convert",
+    "correct_bias",
     "cubic",
     "equalize",
     "factorize",
@@ -73,6 +78,7 @@ __all__ = [
     "prune",
     "quantize",
     "quantize_model",
+    "quantize_weights",
     "ranks_by_energy",
     "ranks_by_latency",
     "recipe",

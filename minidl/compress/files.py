@@ -11,10 +11,11 @@ a tensor's name the header may hold a note of words `key=value`:
 - `shared=32`: under the mask are codes from 0 on; `<name>.codebook` has their 32 values.
 - `huffman=int8:400`: in place of 400 symbols of that dtype are the bytes of their Huffman code.
 
-Next to a layer's path: `int8=per_channel input=affine` for a dynamic layer, `blocks=16` for a
-sparse one; next to `.integer`, for an IntegerModel, how it was quantized and the shape of the input
-that traces it. Storing a sparse matrix as bits and values: Han et al. (2015), arXiv:1510.00149,
-section 2, with a bit for each weight in place of distances; above 10 % density it is no longer.
+Next to a layer's path: `int8=per_channel input=affine` for a dynamic layer, `weight_only=int4
+scheme=affine group_size=128` for one whose weight alone is quantized, `blocks=16` for a sparse one;
+next to `.integer`, for an IntegerModel, how it was quantized and the shape of the input that traces
+it. Storing a sparse matrix as bits and values: Han et al. (2015), arXiv:1510.00149, section 2, with
+a bit for each weight in place of distances; above 10 % density it is no longer.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from ..engine.creation import from_numpy, zeros
 from ..engine.modes import get_backend
 from ..engine.tensor import Tensor
 from ..errors import CheckpointError, MinidlError
-from ..nn import Linear, Module
+from ..nn import Embedding, Linear, Module
 from ..ops import check
 from ..training import checkpoint
 from . import huffman, prune, sharing
@@ -43,9 +44,11 @@ from .packing import pack_int4, unpack_int4
 from .qtensor import QTensor, scheme_of
 from .sparse import SparseLinear
 from .static import skeleton
+from .weight_only import WeightOnly, weight_only
 
 FORMAT = ".format"  # no module or parameter can have this name
 PROGRAM = ".integer"
+LAYER_WORDS = {"int8", "blocks", "weight_only"}  # in notes next to a layer's path
 VERSION = "minidl compressed 1"
 _ENTRY = 150  # bytes of header for one more tensor and a note
 
@@ -83,6 +86,8 @@ def save(model: Module, path: str | Path, coding: str | None = None) -> None:
             for buffer in ("values", "indices", "starts"):
                 del state[_join(name, buffer)]
             state[_join(name, "weight")] = from_numpy(module.dense(), "numpy")
+        if isinstance(module, WeightOnly):
+            notes[name] = _words(module.words())
     if isinstance(model, IntegerModel):
         shape = "x".join(map(str, model.door.shape))
         state = model.joined()
@@ -239,7 +244,7 @@ def _unpack(tensors: Mapping[str, Tensor], notes: Notes) -> dict[str, Tensor]:
             found[name] = _lengthened(name, found, words)
     for name, note in notes.items():
         words = _parse(note)
-        if "int8" in words or "blocks" in words or name == PROGRAM or name.endswith(".bits"):
+        if LAYER_WORDS & set(words) or name == PROGRAM or name.endswith(".bits"):
             continue
         if name not in found:
             raise CheckpointError(f"the header describes {name!r}, which is not in the file")
@@ -315,6 +320,9 @@ def _rebuild(model: Module, tensors: Mapping[str, Tensor], notes: Notes) -> Modu
         words = _parse(note)
         if "int8" in words:
             twins[_layer(modules, name)] = _quantized(_layer(modules, name), words)
+        if "weight_only" in words:
+            twin = _weight_only(modules, name, words)
+            twins[modules[name]] = twin
         if "masked" in words:
             module, parameter = _owner(modules, name, state[name].shape)
             prune.attach(module, parameter, state[prune.mask_name(name)].numpy())
@@ -356,6 +364,17 @@ def _layer(modules: dict[str, Module], name: str) -> Any:
 def _quantized(layer: Any, words: dict[str, str]) -> QuantLayer:
     kind = QuantLinear if isinstance(layer, Linear) else QuantConv2d
     return kind(layer, words["int8"] == "per_channel", scheme_of(words["input"]))
+
+
+def _weight_only(modules: dict[str, Module], name: str, words: dict[str, str]) -> WeightOnly:
+    layer = modules.get(name)
+    if not isinstance(layer, (Linear, Embedding)):
+        raise CheckpointError(
+            f"the weight of {name!r} is quantized in the file, but the model has"
+            f" {type(layer).__name__} there. Give a float model of the same architecture"
+        )
+    size = int(words["group_size"]) if "group_size" in words else None
+    return weight_only(layer, scheme_of(words["scheme"], words["weight_only"]), size)
 
 
 def _program(model: Module, tensors: Mapping[str, Tensor], notes: Notes) -> IntegerModel:

@@ -22,6 +22,7 @@ from .optimizer import adagrad_step, adam_step, limit, norm, rmsprop_step, scale
 from .pool import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
 from .products import einsum, integer_matmul, linear, linear_relu, matmul, sparse_linear
 from .quantize import (
+    decoded,
     dequantize,
     fake_quantize,
     fake_quantize_slopes,
@@ -69,6 +70,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad",
     "cumsum",
+    "decoded",
     "dequantize",
     "dropout",
     "einsum",

@@ -130,3 +130,18 @@ def fake_quantize_slopes(
         else:
             slopes[index] = min(max(code, low), high) - zero
     return slopes
+
+
+def decoded(
+    columns: int, weight: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, group_size: int
+) -> np.ndarray:
+    """The float64 weight (O, columns) behind codes, of which uint8 ones hold two."""
+    y = np.empty((weight.shape[0], columns))
+    for o, k in np.ndindex(y.shape):
+        if weight.dtype == np.uint8:
+            code = int(weight[o, k // 2]) // 16 ** (k % 2) % 16 - 8
+        else:
+            code = int(weight[o, k])
+        g = k // group_size
+        y[o, k] = (code - int(zero_point[o, g])) * float(scale[o, g])
+    return y
