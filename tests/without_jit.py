@@ -44,6 +44,7 @@ def install() -> None:
     int8_attention.linear_tile = _linear_tile
     int8_between.copy_lines = _copy_lines
     int8_conv.conv_tile, int8_conv.copy_lines = _conv_tile, _copy_lines
+    int8_conv.largest_of_four = _largest_of_four
     jit.Kernel._run = np.errstate(all="ignore")(jit.Kernel._run)  # compiled code never warns
     jit.THREADS.exclusive = False
 
@@ -59,6 +60,15 @@ def _copy_lines(
     into = _lines(at, target_step, lines, count)
     elements = source.reshape(-1)[_lines(start, source_step, lines, count, spacing)]
     target.reshape(-1)[into] = elements
+
+
+def _largest_of_four(
+    target: np.ndarray, at: int, target_step: int, source: np.ndarray, start: int,
+    source_step: int, gap: int, lines: int, count: int,
+) -> None:  # fmt: skip
+    first = _lines(start, source_step, lines, count, 2)
+    four = source[np.stack([first, first + 1, first + gap, first + gap + 1])]
+    target[_lines(at, target_step, lines, count)] = four.max(axis=0)
 
 
 def _copy_every_second(*arguments: Any) -> None:

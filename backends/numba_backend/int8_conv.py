@@ -20,7 +20,7 @@ from ..interface import Array, Pair
 from .dots import CHANNELS, PIXELS, conv_tile
 from .finish import CODES, RELU, SUMS, code, real
 from .jit import helper
-from .lines import copy_lines
+from .lines import copy_lines, largest_of_four
 from .outline import tasks
 
 PARTS = 16  # into how many tasks a convolution is split, if its shape allows
@@ -200,12 +200,16 @@ def put_rows(rows: Array, pitch: int, count: int, width: int, lines: int, size: 
     to = (image * high + start // pool[0]) * wide
     if pool[0] * pool[1] > 1:
         some = lines // pool[0]
-        largest(rows, pitch, count, width, some, wide, pool, done)
-        finish_rows(done, some * wide, count, some * wide, offset, factor, last, o, how, ends,
-                    y, to, high * wide)  # fmt: skip
+        left = (some * wide + PIXELS - 1) // PIXELS * PIXELS
+        largest(rows, pitch, count, width, some, wide, pool, done, left)
+        codes = rows.view(np.uint8)
+        finish_rows(done, left, count, left, offset, factor, last, o, how, ends,
+                    codes, 0, left)  # fmt: skip
+        copy_lines(y, to, high * wide, codes, 0, left, count, some * wide)
         return
     codes = done.view(np.uint8)
-    finish_rows(rows, pitch, count, lines * width, offset, factor, last, o, how, ends,
+    every = (lines * width + PIXELS - 1) // PIXELS * PIXELS
+    finish_rows(rows, pitch, count, every, offset, factor, last, o, how, ends,
                 codes, 0, pitch)  # fmt: skip
     if how == CODES:
         for m in range(count):
@@ -251,23 +255,15 @@ def finish_rows(sums: Array, pitch: int, rows: int, count: int, offset: Array, f
 
 @helper
 def largest(rows: Array, pitch: int, count: int, width: int, lines: int, columns: int, pool: Pair,
-            y: Array) -> None:  # fmt: skip
-    """y (count, lines, columns) = the largest sum of each window of `pool`.
+            y: Array, step: int) -> None:  # fmt: skip
+    """The largest sum of each window of `pool`: lines x columns of them from y[m * step] on.
 
-    Requantizing does not change which is the largest, so it may come after. For windows of two by
-    two, loops run over all rows at once: pairs of odd lines, and those past the end of a line, are
-    computed and not used.
+    Requantizing does not change which is the largest, so it may come after.
     """
     if pool[0] == 2 and pool[1] == 2:
-        size = count * pitch - width
-        below = rows[width : count * pitch]
-        for i in range(size):
-            y[i] = max(rows[i], below[i])
-        for i in range(size // 2):
-            rows[i] = max(y[2 * i], y[2 * i + 1])
         for m in range(count):
-            copy_lines(y, m * lines * columns, columns, rows, m * (pitch // 2), width, lines,
-                       columns)  # fmt: skip
+            largest_of_four(y, m * step, columns, rows, m * pitch, 2 * width, width,
+                            lines, columns)  # fmt: skip
         return
     for m in range(count):
         for h in range(lines):
@@ -277,4 +273,4 @@ def largest(rows: Array, pitch: int, count: int, width: int, lines: int, columns
                 for i in range(pool[0]):
                     for j in range(pool[1]):
                         best = max(best, rows[start + i * width + j])
-                y[(m * lines + h) * columns + w] = best
+                y[m * step + h * columns + w] = best

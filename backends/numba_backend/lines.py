@@ -35,6 +35,36 @@ def copy_lines(typing: Any, target: Any, at: Any, target_step: Any, source: Any,
     return types.void(target, n, n, source, n, n, n, n), partial(_lines, _copied)
 
 
+@cast("Callable[[Any], Any]", intrinsic)
+def largest_of_four(typing: Any, target: Any, at: Any, target_step: Any, source: Any, start: Any,
+                    source_step: Any, gap: Any, lines: Any, count: Any) -> Any:  # fmt: skip
+    """As `copy_lines` of integers, but the largest of two neighbours and the two `gap` on."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, at, target_step, source, start, source_step, gap, lines, count = arguments
+
+        def larger(a: Any, b: Any) -> Any:
+            return builder.select(builder.icmp_signed(">", a, b), a, b)
+
+        def pooled(words: Words, to: Any, out_of: Any, i: Any) -> None:
+            first = builder.mul(i, number(2))
+            pairs = [
+                larger(words.load(out_of, p), words.load(out_of, builder.add(p, gap)))
+                for p in (first, builder.add(first, number(words.lanes)))
+            ]
+            one, two = pairs
+            even, odd = (
+                words.shuffle(one, two, list(range(side, 2 * words.lanes, 2))) for side in (0, 1)
+            )
+            words.store(larger(even, odd), to, i)
+
+        given = [target, at, target_step, source, start, source_step, lines, count]
+        return _lines(pooled, context, builder, signature, given)
+
+    n = types.intp
+    return types.void(target, n, n, source, n, n, n, n, n), emit
+
+
 _MOVES = "real", "n", "n", "real", "n", "n", "n", "n"
 
 

@@ -47,6 +47,7 @@ class Step:
     output: Slot
     folded: list[Node] = field(default_factory=list)  # of `nodes`, those that went into the weight
     relu: bool = False
+    pool: tuple[int, int] = (1, 1)  # of a convolution: windows side by side, the largest stays
 
     @property
     def name(self) -> str:
@@ -194,10 +195,27 @@ class Plan:
             return False
         if node.op == "Reshape":
             return step.nodes[0].op != "Conv2d"
+        if step.pool != (1, 1):
+            return False
+        if node.op == "MaxPool2d":
+            return self._pools(step, node)
         if not step.relu and self._per_channel(step, node, moving[0]):
             step.folded.append(node)
             return True
         return False
+
+    def _pools(self, step: Step, node: Node) -> bool:
+        """Let a convolution pool, where codes come of it and windows neither overlap nor stand out.
+
+        The largest sum of a window has the largest code.
+        """
+        kernel, stride, padding = node.settings["settings"]
+        if step.nodes[0].op != "Conv2d" or not node.output.consumers:
+            return False
+        if kernel != stride or padding != (0, 0):
+            return False
+        step.pool = kernel
+        return True
 
     def _per_channel(self, step: Step, node: Node, x: Value) -> bool:
         """Whether node multiplies each output of a layer by a number, or adds one."""

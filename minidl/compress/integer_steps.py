@@ -156,6 +156,7 @@ class LayerStep(IntegerStep, Coded):
         self.settings: Any = None
         if node.op == "Conv2d":
             self.settings = tuple(node.settings["geometry"])
+        self.pool = step.pool
         self.moves = moves([n for n in step.nodes[1:] if n.op == "Reshape"])
 
     def prepare(self, lib: Backend, grids: Sequence[Grid]) -> Prepared:
@@ -174,10 +175,15 @@ class LayerStep(IntegerStep, Coded):
             call: Call = lambda x: lib.int8_linear(x, weight, packed, finish)  # noqa: E731
         else:
             stride, padding, dilation, groups = self.settings
-            packed = lib.int8_pack(weight, groups)
+            packed, pool = lib.int8_pack(weight, groups), self.pool
+            options = stride, padding, dilation, groups
             call = lambda x: lib.int8_conv2d(  # noqa: E731
-                x, weight, packed, zero, stride, padding, dilation, groups, finish
+                x, weight, packed, zero, *options, finish
             )
+            if pool != (1, 1):
+                call = lambda x: lib.int8_conv2d_pool(  # noqa: E731
+                    x, weight, packed, zero, *options, finish, pool
+                )
         return lambda batch: chain(call, self.moves(lib, batch))
 
     def describe(self) -> str:

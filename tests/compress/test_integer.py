@@ -24,6 +24,8 @@ from minidl.verify.tolerances import assert_same
 
 from .models import cnn, images, mlp, state, vectors
 
+POOLS = "max", "max side by side", "average", "average without padding", "none"
+
 
 class Net(nn.Module):
     """A function of modules, drawn below."""
@@ -47,7 +49,7 @@ def networks(draw) -> tuple[Callable[[minidl.Backend], nn.Module], tuple[int, ..
     width, groups = draw(st.sampled_from(((4, 1), (4, 2), (5, 1))))
     activation = draw(st.sampled_from((ops.relu, ops.gelu, ops.sigmoid, ops.tanh)))
     joint = draw(st.sampled_from(("residual", "branches", "none")))
-    pool = draw(st.sampled_from(("max", "average", "average without padding", "none")))
+    pool = draw(st.sampled_from(POOLS))
     normed, bias, mean = draw(st.booleans()), draw(st.booleans()), draw(st.booleans())
     stride, padding = draw(st.integers(1, 2)), draw(st.integers(0, 1))
 
@@ -60,6 +62,8 @@ def networks(draw) -> tuple[Callable[[minidl.Backend], nn.Module], tuple[int, ..
             x = ops.concatenate([net.second(x), x], 1)
         if pool == "max":
             x = ops.max_pool2d(x, 2, 2, 1)
+        elif pool == "max side by side":
+            x = ops.max_pool2d(x, 2)
         elif pool != "none":
             x = ops.avg_pool2d(x, 3, 2, 1, count_include_pad=pool == "average")
         x = x.mean((2, 3)) if mean else ops.flatten(x, 1)
