@@ -59,7 +59,7 @@ class Requantize(NamedTuple):
     zero_point: int
     low: int
     high: int
-    dtype: DType  # int8 or uint8
+    dtype: DType  # int8 or uint8; int16 within `int8_lstm`
 
 
 class Narrow(NamedTuple):
@@ -837,6 +837,27 @@ class Backend(ABC):
         2^27 / ln 2, from 1 to 2^29; factor (below 2^31) is s_v / s * 2^(shift - 16). D <= 2^14 and
         1 <= S <= 2^15, so that 32 bits hold the sums. P is the parabola through 1, 2^-1/2 and 1/2.
         Source of the scheme: Kim et al. (2021), "I-BERT", arXiv:2101.01321, sections 3.4 and 3.5.
+        """
+
+    @abstractmethod
+    def int8_lstm(
+        self, x: Array, weight: Array, packed: Array, h: Array, c: Array, lengths: Array | None,
+        reverse: bool, inputs: Requantize, hidden: Requantize, sigmoid: Array, tanh: Array,
+        narrow: Narrow,
+    ) -> tuple[Array, Array]:  # fmt: skip
+        """`lstm` on codes: x (T, N, 4D) int32 holds the sums of int8_linear with finish None.
+
+        A step adds the sums of h (N, D) int8 or uint8 and weight (4D, D) int8: the gates are
+            p = clip(requantized(x[t], inputs) + requantized(h @ weight transposed, hidden))
+        in units of 2^-12, where clip is to int16, and both finishes have zero point 0, the ends of
+        int16 and its dtype. Tables (4096,) int16 hold sigmoid and tanh of p from -8 to 8, times
+        2^15: i = sigmoid[p / 2^4 + 2048] and so on, / being floor. With c (N, D) int16 in units of
+        2^-11, the cells and states are
+            c = clip(round_half_even((f * c * 2^4 + i * g) / 2^19))
+            h = o * tanh[max(min(c / 2^3, 2047), -2048) + 2048], narrowed.
+        -> states (T + 1, N, D), h after each step (zero_point behind the end) and the last h, in
+        h's dtype, which is narrow's; and the last c. 32 bits hold the sums: D <= 2^15. Source of
+        the scheme: Jacob et al. (2018), arXiv:1712.05877, and the integer LSTM of TensorFlow Lite.
         """
 
     # -- optimizers: in place on flat arrays of one dtype; `grad` is left as it is ---------------

@@ -118,3 +118,21 @@ class Int8AttentionWeightsHalvesLinearly(NumpyBackend):
         t = np.clip(t, 0, 2560)
         i, f = t >> 8, t & 255
         return (((255 << 20) - f * 522240 >> (i + 19)) + 1) >> 1
+
+
+@found_by("int8_lstm")
+class Int8LstmRunsPastTheEnds(NumpyBackend):
+    def int8_lstm(self, x, weight, packed, h, c, lengths, *rest):
+        return super().int8_lstm(x, weight, packed, h, c, None, *rest)
+
+
+@found_by("int8_lstm")
+class Int8LstmStartsWithEmptyCells(NumpyBackend):
+    def int8_lstm(self, x, weight, packed, h, c, *rest):
+        return super().int8_lstm(x, weight, packed, h, np.zeros_like(c), *rest)
+
+
+@found_by("int8_lstm")
+class Int8LstmSwapsItsTables(NumpyBackend):
+    def int8_lstm(self, *args):
+        return super().int8_lstm(*args[:-3], args[-2], args[-3], args[-1])

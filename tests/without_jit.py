@@ -20,6 +20,7 @@ from backends.numba_backend import (
     int8_attention,
     int8_between,
     int8_conv,
+    int8_recurrent,
     jit,
     microkernel,
 )
@@ -41,7 +42,7 @@ def install() -> None:
                 setattr(module, name, stand_in)
     microkernel.micro, microkernel.transpose_block = _micro, _transpose_block
     int8.linear_tile, int8.transpose_block = _linear_tile, _transpose_block
-    int8_attention.linear_tile = _linear_tile
+    int8_attention.linear_tile = int8_recurrent.linear_tile = _linear_tile
     int8_between.copy_lines = _copy_lines
     int8_conv.conv_tile, int8_conv.copy_lines = _conv_tile, _copy_lines
     int8_conv.largest_of_four = _largest_of_four

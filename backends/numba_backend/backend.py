@@ -12,6 +12,7 @@ from .fake_quantize import FakeQuantize
 from .int8 import Int8
 from .int8_attention import Int8Attention
 from .int8_between import Int8Between
+from .int8_recurrent import Int8Recurrent
 from .linear import Linear
 from .loss import Loss
 from .lowering import NumbaLowering
@@ -29,8 +30,8 @@ from .weight_only import WeightOnly
 
 class NumbaBackend(
     Activation, Attention, Conv, Elementwise, FakeQuantize, Int8, Int8Attention, Int8Between,
-    Linear, Loss, Normalize, Optimizer, Pool, Random, Recurrent, Reduce, Scatter, Softmax, Sparse,
-    WeightOnly,
+    Int8Recurrent, Linear, Loss, Normalize, Optimizer, Pool, Random, Recurrent, Reduce, Scatter,
+    Softmax, Sparse, WeightOnly,
 ):  # fmt: skip
     """The contract on NumPy arrays, computed by parallel kernels where that was measured to pay.
 

@@ -14,6 +14,7 @@ from .attention import Attention
 from .conv import Conv
 from .elementwise import Elementwise
 from .fake_quantize import FakeQuantize
+from .int8_recurrent import Int8Recurrent
 from .int8_transformer import Int8Transformer
 from .linear import Linear
 from .loss import Loss
@@ -32,8 +33,9 @@ __all__ = ["NumpyBackend"]
 
 
 class NumpyBackend(
-    Arrays, Elementwise, Activation, Reduce, ShapeOps, WeightOnly, Linear, Conv, Int8Transformer,
-    Pool, Normalize, Attention, Recurrent, Loss, Random, FakeQuantize, Sparse, Optimizer,
+    Arrays, Elementwise, Activation, Reduce, ShapeOps, WeightOnly, Linear, Conv, Int8Recurrent,
+    Int8Transformer, Pool, Normalize, Attention, Recurrent, Loss, Random, FakeQuantize, Sparse,
+    Optimizer,
 ):  # fmt: skip
     """All of the contract on NumPy arrays.
 

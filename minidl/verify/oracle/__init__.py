@@ -14,6 +14,7 @@ from .integer import (
     int8_avg_pool2d,
     int8_layer_norm,
     int8_lookup,
+    int8_lstm,
     int8_max_pool2d,
 )
 from .loss import cross_entropy, cross_entropy_grad
@@ -96,6 +97,7 @@ __all__ = [
     "int8_layer_norm",
     "int8_linear",
     "int8_lookup",
+    "int8_lstm",
     "int8_max_pool2d",
     "integer_matmul",
     "layer_norm",

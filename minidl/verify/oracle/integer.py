@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from backends import Narrow
+from backends import Narrow, Requantize
 
 from .conv import Pair
 from .pool import _outputs, _windows
@@ -100,3 +100,44 @@ def _weight(t: int) -> int:
     i, f = divmod(min(t, 2560), 256)
     p = 255 * 2**20 - f * (701440 - 700 * f)
     return (p + (1 << (19 + i))) // (1 << (20 + i))
+
+
+def int8_lstm(
+    x: np.ndarray, weight: np.ndarray, h: np.ndarray, c: np.ndarray, lengths: np.ndarray | None,
+    reverse: bool, inputs: Requantize, hidden: Requantize, sigmoid: np.ndarray, tanh: np.ndarray,
+    narrow: Narrow,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """One sample after another, one unit at a time."""
+    (steps, samples, wide), units = x.shape, h.shape[1]
+    states = np.full((steps + 1, samples, units), narrow.zero_point, narrow.dtype)
+    cells = c.copy()
+    for n in range(samples):
+        end = steps if lengths is None else int(lengths[n])
+        state, cell = h[n].tolist(), c[n].tolist()
+        for t in range(end)[::-1] if reverse else range(end):
+            p = [
+                _limited(_scaled(int(x[t, n, j]), inputs, j) + _scaled(
+                    sum(a * b for a, b in zip(weight[j].tolist(), state, strict=True)), hidden, j
+                ))
+                for j in range(wide)
+            ]  # fmt: skip
+            for d in range(units):
+                i, f, g, o = (
+                    int(table[p[k * units + d] // 16 + 2048])
+                    for k, table in enumerate((sigmoid, sigmoid, tanh, sigmoid))
+                )
+                cell[d] = _limited(round(Fraction(f * cell[d] * 16 + i * g, 2**19)))
+                level = int(tanh[max(min(cell[d] // 8, 2047), -2048) + 2048])
+                state[d] = narrowed(Fraction(o * level, 2**narrow.shift), narrow)
+            states[t, n] = state
+        states[steps, n], cells[n] = state, cell
+    return states, cells
+
+
+def _limited(n: int) -> int:
+    return min(max(n, -(2**15)), 2**15 - 1)
+
+
+def _scaled(total: int, finish: Requantize, j: int) -> int:
+    total = (total + int(finish.offset[j]) + 2**31) % 2**32 - 2**31
+    return _limited(round(Fraction(total * int(finish.multiplier[j]), 2 ** int(finish.shift[j]))))
