@@ -150,6 +150,17 @@ def add_up(partial: Array, total: Array) -> None:
                 total[g, panel * width + lane, k] = value
 
 
+@kernel()
+def add_few(partial: Array, total: Array) -> None:
+    """total (O, K) = the sums of partial (P, O, at least K) over P, in order."""
+    for o in prange(total.shape[0]):
+        for k in range(total.shape[1]):
+            value = partial[0, o, k]
+            for part in range(1, partial.shape[0]):
+                value += partial[part, o, k]
+            total[o, k] = value
+
+
 def _parts(how: Geometry) -> Pair:
     """Parts of the samples and blocks of the channels that make the tasks of a weight gradient."""
     parts = 1
@@ -172,7 +183,7 @@ def weight_grad(grad: Array, x: Array, total: Array, how: Geometry) -> None:
         correlate_few.sized(work, PARALLEL_FROM)(
             len(scratch), grad, x, few, col, spots, frame, plan, scratch
         )
-        total.reshape(-1, depth)[...] = few.sum(axis=0)[:, :depth]
+        add_few.sized(few.size, 1 << 16)(few, total.reshape(-1, depth))
         return
     channels = -(-how.weight[1] // blocks)
     frame, plan = forward(how, channels)

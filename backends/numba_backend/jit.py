@@ -134,7 +134,7 @@ class Kernel:
         self.__doc__ = function.__doc__
         self.calls, self.outlined = calls, bool(calls)
         self.ready: set[Any] = set()  # the arguments' dtypes with which it has run
-        self.name = function.__name__
+        self.file, self.name = function.__module__.rpartition(".")[2], function.__name__
         self._options = {
             "_serial": {"fastmath": fastmath},
             "_parallel": {"fastmath": fastmath, "parallel": True},

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ..interface import Array
+from ..interface import Array, DType, Shape
 from ..numpy_backend.lowering import SIGNS
-from ..program import Call, Value
+from ..program import Call, Number, Value
 from . import activation, linear, normalize, optimizer, random, reduce, softmax
 from .formulas import KINDS
 from .jit import helper, kernel
+from .launches import Launched, Place, Word
 from .layout import F32, F64
 from .rows import block_of_rows
 
@@ -29,13 +30,16 @@ TABLE: dict[str, Entry] = {}
 class Scope:
     """Names in the text of a native function, and what they stand for.
 
-    place says in which slot a value is, and how many bytes from its address on.
+    place says in which slot a value is, and how many bytes from its address on; slots from `free`
+    on are for tables.
     """
 
     def __init__(
-        self, place: Callable[[Value], tuple[int, int]] = lambda value: (0, 0), serial: bool = False
-    ) -> None:
-        self.place, self.serial = place, serial
+        self, place: Callable[[Value], tuple[int, int]] = lambda value: (0, 0),
+        serial: bool = False, free: int = 0,
+    ) -> None:  # fmt: skip
+        self.place, self.serial, self.free = place, serial, free
+        self.tables: list[Array] = []  # which kernels only read
         self.views: dict[str, str] = {}
         self.kernels: dict[str, str] = {}
         self.samples: list[tuple[str, tuple[Any, ...]]] = []  # of arguments of outlined kernels
@@ -50,6 +54,30 @@ class Scope:
         slot, offset = self.place(value)
         kind = KINDS[value.dtype]
         self.views[name] = f"{name} = view(slots, {slot}, {offset}, {shape}, {kind})"
+        return name
+
+    def part(self, value: Value, offset: int, shape: Shape, dtype: DType) -> str:
+        """An array that begins some bytes from the first element of a value."""
+        slot, start = self.place(value)
+        return self._view(value.name, slot, start + offset, shape, dtype)
+
+    def table(self, array: Array) -> str:
+        """An array that is the same in all runs."""
+        known = [i for i, other in enumerate(self.tables) if other is array]
+        at = known[0] if known else len(self.tables)
+        self.tables += [] if known else [array]
+        return self._view(f"table{at}", self.free + at, 0, array.shape, array.dtype)
+
+    def _view(self, name: str, slot: int, offset: int, shape: Shape, dtype: DType) -> str:
+        name = "_".join([name, str(offset), "x".join(map(str, shape)), KINDS[dtype]])
+        self.views[name] = f"{name} = view(slots, {slot}, {offset}, {shape}, {KINDS[dtype]})"
+        return name
+
+    def named(self, kind: type) -> str:
+        """A class of this folder whose objects kernels take."""
+        file = kind.__module__.rpartition(".")[2]
+        name = f"{file}_{kind.__name__}"
+        self.kernels[name] = f"{name} = native.known('{file}.{kind.__name__}')"
         return name
 
     def flat(self, value: Value) -> str:
@@ -106,6 +134,42 @@ def plain(*values: int) -> str:
     """
     texts = [f"i64({value})" for value in values]
     return texts[0] if len(texts) == 1 else f"({', '.join(texts)})"
+
+
+def launch_lines(step: Launched, scope: Scope) -> list[str]:
+    """The lines that do what a call was seen to do."""
+    numbers = [a for a in step.calls[0].arguments if isinstance(a, Number)]
+
+    def text(argument: Any) -> str:
+        if isinstance(argument, Place):
+            owner = argument.owner
+            value = step.scratch[owner] if isinstance(owner, int) else owner
+            return scope.part(value, argument.offset, argument.shape, argument.dtype)
+        if isinstance(argument, np.ndarray):
+            return scope.table(argument)
+        if isinstance(argument, Word):
+            return scope.integers(numbers, argument.expression)[0]
+        if isinstance(argument, tuple):
+            inner = "".join(f"{text(item)}, " for item in argument)
+            return f"{scope.named(type(argument)) if hasattr(argument, '_make') else ''}({inner})"
+        dtype = np.dtype(type(argument))
+        number = argument.item() if isinstance(argument, np.generic) else argument
+        return f"{KINDS.get(dtype) or f'np.{dtype}'}({number!r})"
+
+    lines = []
+    for launch in step.launches:
+        use = scope.kernel(launch.kernel, launch.form == "parallel")
+        lines.append(f"{use}({', '.join(map(text, launch.arguments))})")
+    return lines
+
+
+@kernel()
+def all_finite(x: Array) -> bool:
+    """Whether no element is infinite or NaN."""
+    total = x.dtype.type(0)
+    for i in range(x.size):
+        total += x[i] * x.dtype.type(0)
+    return bool(total == 0)
 
 
 def suits(*values: Any) -> bool:

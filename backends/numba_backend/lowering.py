@@ -19,7 +19,8 @@ from ..program import Call, Program, Step, Value
 from . import jit, native
 from .elementwise import PARALLEL_FROM
 from .formulas import fusible, loop_lines, target
-from .lowered import TABLE, Scope
+from .launches import FINITE, Launched, launched
+from .lowered import TABLE, Scope, launch_lines
 from .optimizer import adam_constants
 
 HEADER = '''"""A step that minidl.compile recorded. This file is a cache: it may be deleted."""
@@ -50,8 +51,19 @@ class NumbaLowering(NumpyLowering):
             elif call.method in TABLE and TABLE[call.method](call, Scope()) is not None:
                 steps.append(Step([call], "native"))
             else:
-                steps.append(self.single(call))
+                steps.append(self.launched(call, steps) or self.single(call))
         return steps
+
+    def launched(self, call: Call, before: Sequence[Step]) -> Step | None:
+        """The call as launches of kernels, if it is one of this backend's and nothing else."""
+        own = getattr(type(self.backend), call.method)
+        if own is getattr(self.reference, call.method):
+            return None
+        needed = finite(call)
+        changed = [w.root for step in before for c in step.calls for w in (*c.results, *c.writes)]
+        if needed is not None and needed.root in changed:
+            return None  # it could be found infinite only when much has been changed
+        return launched(call, getattr(self.backend, call.method))
 
     def build(self, program: Program) -> NativeReplay:
         """The program as native functions, and one of Python that calls them."""
@@ -86,6 +98,12 @@ def _fixed(y: Value, calls: Sequence[Call], at: int) -> bool:
     return made and not any(y.root is v.root for call in calls[at:] for v in call.writes)
 
 
+def finite(call: Call) -> Value | None:
+    """The argument that must be finite for the call to be what it was seen to be."""
+    at = FINITE.get(call.method)
+    return None if at is None else call.arguments[at]
+
+
 class NativeReplay(PythonReplay):
     """A Python function that calls native ones, to which all memory is known by its address.
 
@@ -96,8 +114,7 @@ class NativeReplay(PythonReplay):
     def __init__(self, program: Program, lowering: NumbaLowering, serial: bool = False) -> None:
         roots = dict.fromkeys(v.root for v in program.values() if v.root.kind != "temporary")
         self.slot = {root: i for i, root in enumerate(roots, 1)}
-        self.slots = np.zeros(1 + len(roots), np.int64)
-        self.scope, self._lowering = Scope(self.place, serial), lowering
+        self.scope, self._lowering = Scope(self.place, serial, len(roots) + 1), lowering
         self.loops: list[str] = []
         self.stretches: list[str] = []
         super().__init__(program, lowering)
@@ -130,9 +147,12 @@ class NativeReplay(PythonReplay):
         module = native.load(self.native)
         for i in range(len(self.stretches)):
             self.space[f"stretch{i}"] = getattr(module, f"stretch{i}")
+        self.slots = np.zeros(1 + len(self.slot) + len(self.scope.tables), np.int64)
         self.slots[0] = self.arena.ctypes.data
         for root, slot in self.slot.items():
             self.slots[slot] = 0 if root.array is None else root.array.ctypes.data
+        for slot, table in enumerate(self.scope.tables, self.scope.free):
+            self.slots[slot] = table.ctypes.data
         self.space.update(
             slots=self.slots, given=np.zeros(self.scope.given),
             pack_into=struct.pack_into, adam_constants=adam_constants,
@@ -173,23 +193,35 @@ class NativeReplay(PythonReplay):
         """Write a native function for these steps; the lines that call it."""
         number = len(self.stretches)
         self.scope.views = {}
-        body: list[str] = []
+        body = [] if number else self.guards()
         for step in steps:
             label = " ".join(dict.fromkeys(c.operation for c in step.calls if c.operation))
             body += [f"# {label}"] if label else []
-            body += self.loop(step) if step.kind == "loop" else self.kernel(step.calls[0])
+            body += self.loop(step) if step.kind == "loop" else self.kernel(step)
         new = [*self.program.inputs, *self.program.outputs] if not number else []
         arguments = ", ".join(["slots", "given", *(v.name for v in new)])
         known = [f"slots[{self.slot[v]}] = {v.name}.ctypes.data" for v in new]
         lines = [*known, *self.scope.views.values(), *body, "return True"]
         self.stretches.append(_function("native.program", f"stretch{number}({arguments})", lines))
-        if any(call.tests for step in steps for call in step.calls):
+        if any("return False" in line for line in body):
             return [f"if not stretch{number}({arguments}):", "    return None"]
         return [f"stretch{number}({arguments})"]
 
-    def kernel(self, call: Call) -> list[str]:
-        """The lines of the table."""
-        lines = TABLE[call.method](call, self.scope)
+    def guards(self) -> list[str]:
+        """Leave before anything is changed, where numbers are infinite that must not be."""
+        found = []
+        for call in (step.calls[0] for step in self.program.steps if isinstance(step, Launched)):
+            needed = finite(call)
+            if needed is not None:
+                test = f"{self.scope.kernel('lowered.all_finite')}({self.scope.flat(needed)})"
+                found += [f"if not {test}:", "    return False"]
+        return found
+
+    def kernel(self, step: Step) -> list[str]:
+        """The lines of the table, or those that launch what the call was seen to launch."""
+        if isinstance(step, Launched):
+            return launch_lines(step, self.scope)
+        lines = TABLE[step.calls[0].method](step.calls[0], self.scope)
         assert lines is not None
         return lines
 

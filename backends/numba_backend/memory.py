@@ -58,6 +58,7 @@ class _Idle:
 
 
 IDLE = _Idle()
+taken: list[list[Array]] = []  # each list here is told of all memory that is taken
 
 
 class _Lease:
@@ -94,5 +95,9 @@ def empty(shape: Shape, dtype: DType | type) -> Array:
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
     if size < LARGE:
-        return np.empty(shape, dtype)
-    return np.asarray(_Lease(shape, dtype, IDLE.take(size)))
+        made = np.empty(shape, dtype)
+    else:
+        made = np.asarray(_Lease(shape, dtype, IDLE.take(size)))
+    for told in taken:
+        told.append(made)
+    return made

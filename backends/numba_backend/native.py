@@ -53,15 +53,16 @@ def view(slots: Array, slot: int, offset: int, shape: Any, dtype: Any) -> Any:
 
 def kernel(name: str, form: str) -> Any:
     """The compiled form, "serial" or "parallel", of a kernel that is called file.name."""
-    return getattr(_known(name), f"_{form}")
+    return getattr(known(name), f"_{form}")
 
 
 def prepare(name: str, arguments: tuple[Any, ...]) -> None:
     """Compile what a kernel calls by name, for arguments like these; see `outline.py`."""
-    _known(name).prepare(arguments)
+    known(name).prepare(arguments)
 
 
-def _known(name: str) -> Any:
+def known(name: str) -> Any:
+    """What is called so, as file.name, in this folder."""
     file, _, own = name.partition(".")
     return getattr(importlib.import_module(f"{__package__}.{file}"), own)
 

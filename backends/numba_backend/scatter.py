@@ -126,7 +126,7 @@ class Scatter(NumpyBackend):
         columns = grad.shape[-1]
         if not suits(grad) or index.dtype != np.int64:
             return super().embedding_grad(grad, index, rows)
-        ends, order = np.empty(rows, np.int64), np.empty(index.size, np.int64)
+        ends, order = empty((rows,), np.int64), empty((index.size,), np.int64)
         sort_rows.serial(plain(index).reshape(-1), ends, order)
         weight = empty((rows, columns), grad.dtype)
         add_rows.sized(grad.size + weight.size, SUMS_PARALLEL_FROM)(
