@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from .interface import Array, DType, Shape
@@ -65,6 +65,13 @@ class Value:
                 return False
             step *= n
         return True
+
+    @property
+    def dense(self) -> bool:
+        """Whether the elements lie one after another in the order of some axes."""
+        known = zip(self.strides, self.shape, strict=True)
+        steps, shape = zip(*sorted(known, reverse=True), strict=True) if self.shape else ((), ())
+        return replace(self, shape=shape, strides=steps).contiguous
 
 
 @dataclass(frozen=True)

@@ -103,10 +103,12 @@ class Walk(NamedTuple):
 def walk(calls: Sequence[Call]) -> Walk | None:
     """The way through all operands and results of these calls, which have one shape.
 
-    Axes are merged to two, so that each value moves by 0 or 1 from column to column; None where
-    that cannot be.
+    Axes are taken as they lie in memory, and merged to two, so that each value moves by 0 or 1 from
+    column to column; None where that cannot be.
     """
-    shape = target(calls[0]).shape
+    first = target(calls[0])
+    axes = sorted(range(len(first.shape)), key=lambda axis: -abs(first.strides[axis]))
+    shape = tuple(first.shape[axis] for axis in axes)
     values = {x for c in calls for x in (*operands(c), target(c)) if isinstance(x, Value)}
     for k in range(len(shape) + 1):
         strides = {}
@@ -115,6 +117,7 @@ def walk(calls: Sequence[Call]) -> Walk | None:
                 0 if n == 1 else s // value.dtype.itemsize
                 for n, s in zip(value.shape, value.strides, strict=True)
             ]
+            along = [along[axis] for axis in axes]
             row, column = _merged(shape[:k], along[:k]), _merged(shape[k:], along[k:])
             if row is None or column not in (0, 1):
                 break

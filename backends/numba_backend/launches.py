@@ -200,7 +200,8 @@ def _given(call: Call, seed: int) -> tuple[dict[Value, Array], list[Any], dict[i
     """
     random = np.random.default_rng(seed)
     numbers = [a for a in call.arguments if isinstance(a, Number)]
-    drawn = int(random.integers(2**62, 2**63)), int(random.integers(2**62, 2**63)) * 3**50
+    seed, low, high = map(int, random.integers(2**62, 2**63, 3))
+    drawn = seed, low + (high << 64)
     if len(numbers) not in (0, 2):
         raise _OtherError
     below = INDICES[call.method](*call.arguments) if call.method in INDICES else 0

@@ -294,11 +294,13 @@ def sum_all(x: Array, y: Array, count: int) -> None:
 def sum_entry(call: Call, scope: Scope) -> Lines:
     x, axis, _ = call.arguments
     y = call.results[0]
-    if not suits(x, y):
-        return None
     axes = range(len(x.shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
     kept = [a for a in range(len(x.shape)) if a not in axes]
-    if not math.prod(x.shape[a] for a in kept) > 1:
+    total = not math.prod(x.shape[a] for a in kept) > 1
+    whole = x.contiguous or (total and x.dense)
+    if not suits(y) or x.dtype != y.dtype or not (x.size and whole):
+        return None
+    if total:
         count = x.size if call.method == "mean" else 1
         return [
             f"{scope.kernel('lowered.sum_all')}({scope.flat(x)}, {scope.flat(y)}, {plain(count)})"

@@ -22,6 +22,7 @@ from .formulas import fusible, loop_lines, target
 from .launches import FINITE, Launched, launched
 from .lowered import TABLE, Scope, launch_lines
 from .optimizer import adam_constants
+from .rewrites import rewritten
 
 HEADER = '''"""A step that minidl.compile recorded. This file is a cache: it may be deleted."""
 
@@ -43,7 +44,7 @@ class NumbaLowering(NumpyLowering):
     def steps(self, calls: Sequence[Call]) -> list[Step]:
         """Neighbouring elementwise calls are joined where one loop can do them."""
         steps: list[Step] = []
-        for call in gated(calls):
+        for call in rewritten(calls):
             if steps and steps[-1].kind == "loop" and fusible([*steps[-1].calls, call]):
                 steps[-1].calls.append(call)
             elif fusible([call]):
@@ -68,34 +69,6 @@ class NumbaLowering(NumpyLowering):
     def build(self, program: Program) -> NativeReplay:
         """The program as native functions, and one of Python that calls them."""
         return NativeReplay(program, self)
-
-
-def gated(calls: Sequence[Call]) -> list[Call]:
-    """Where only the gradient of a relu reads a product, the product takes it on the way out."""
-    kept = list(calls)
-    for grad in calls:
-        if grad.method != "relu_grad" or grad.writes:
-            continue
-        x, y = grad.arguments
-        makers = [i for i, call in enumerate(kept) if call.method == "matmul" and x in call.results]
-        readers = sum(x in (v.root for v in call.reads) for call in calls)
-        if not makers or readers != 1 or kept[makers[0]].writes or not _fixed(y, kept, makers[0]):
-            continue
-        product = kept[makers[0]]
-        operation = f"{product.operation} {grad.operation}".strip()
-        fused = Call(
-            "matmul_relu_grad", (*product.arguments[:2], y), grad.results, (), operation
-        )  # fmt: skip
-        if TABLE[fused.method](fused, Scope()) is not None:
-            kept[makers[0]] = fused
-            kept.remove(grad)
-    return kept
-
-
-def _fixed(y: Value, calls: Sequence[Call], at: int) -> bool:
-    """Whether a temporary is made before this call, and not changed from there on."""
-    made = any(y.root in call.results for call in calls[:at])
-    return made and not any(y.root is v.root for call in calls[at:] for v in call.writes)
 
 
 def finite(call: Call) -> Value | None:
