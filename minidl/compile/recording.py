@@ -10,6 +10,7 @@ from typing import Any
 
 from backends.program import Call, Replay, Value
 
+from ..engine.function import Version
 from ..engine.tensor import Tensor
 from .plan import prepare
 from .record import Recorder
@@ -132,10 +133,8 @@ class Recording:
 
     def _after(self, given: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
         """What else the step leaves behind: gradients, and counts of changes in place."""
-        for x in self.changed[:1]:
-            x.version.change()
-        for x in self.changed[1:]:  # all at the same time
-            x.version.changed = self.changed[0].version.changed
+        if self.changed:
+            Version.change(*[x.version for x in self.changed])
         for i, grad in self.input_grads:
             given[i].grad = tensors[grad] if isinstance(grad, int) else grad
         for x, grad in self.kept_grads:

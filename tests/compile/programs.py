@@ -79,10 +79,8 @@ def run(step: Callable[..., tuple[Tensor, Tensor]], calls: int) -> list[np.ndarr
     minidl.manual_seed(0)
     made = []
     for _ in range(calls):
-        x, w = (
-            minidl.tensor(random.integers(-1, 2, (SIDE, SIDE)).astype("float32"), requires_grad=True)
-            for _ in range(2)
-        )  # fmt: skip
+        numbers = random.integers(-1, 2, (2, SIDE, SIDE)).astype("float32")
+        x, w = (minidl.tensor(part, requires_grad=True) for part in numbers)
         made += [*step(x, w), x.grad, w.grad]
     return [value.numpy() for value in made]
 

@@ -7,7 +7,7 @@ import pytest
 
 import minidl
 from minidl import nn, ops, optim
-from minidl.errors import CompileError, IndexRangeError
+from minidl.errors import CompileError, GraphError, IndexRangeError
 from minidl.verify.tolerances import assert_close, assert_same, composed_bound
 
 OPTIMIZERS = {
@@ -230,6 +230,47 @@ def test_gradients_accumulate_as_they_do_eagerly():
     for steps in range(1, 6):
         compiled(x)
         np.testing.assert_array_equal(model.weight.grad.numpy(), np.full((3, 6), 2.0 * steps))
+
+
+def test_a_replay_counts_as_a_change_in_place():
+    net, _, step = training()
+    compiled = minidl.compile(step, fullgraph=True)
+    for batch in batches(3):
+        compiled(*batch)
+    squares = (net[0].weight * net[0].weight).sum()
+    compiled(*next(batches(1)))
+    with pytest.raises(GraphError):
+        squares.backward()
+
+
+def test_a_copy_is_made_before_what_it_copies_to_is_read_again():
+    state = minidl.ones(3)
+
+    @minidl.compile(fullgraph=True)
+    def step(x):
+        new = state * x
+        old = state + 1.0
+        state.copy_(new)
+        return old
+
+    assert [step(minidl.full(3, 2.0)).tolist() for _ in range(4)] == [
+        [2] * 3,
+        [3] * 3,
+        [5] * 3,
+        [9] * 3,
+    ]
+
+
+def test_what_is_changed_in_place_is_what_was_changed():
+    state = minidl.zeros(3)
+
+    @minidl.compile(fullgraph=True)
+    def step(x):
+        state[0] = x
+
+    for value in (1.0, 2.0, 3.0):
+        step(minidl.tensor(value))
+        assert state.tolist() == [value, 0, 0]
 
 
 def test_an_input_gets_its_gradient():

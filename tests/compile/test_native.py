@@ -17,6 +17,7 @@ pytest.importorskip("numba", reason="needs the extra numba")
 from backends.numba_backend import NumbaBackend, lowered, scatter
 from backends.numba_backend import launches as launches_module
 from backends.numba_backend.launches import Word, launched
+from backends.numba_backend.rewrites import gated
 
 F32 = np.dtype("float32")
 
@@ -102,6 +103,38 @@ def test_weights_that_became_infinite_are_not_multiplied_by_padding(numba_backen
         assert_same(grads[1], grads[0])
 
 
+def test_nan_and_infinity_in_fused_loops(numba_backend):
+    def step(x, y):
+        return x.relu() * 2.0, ops.maximum(x, y) + 1.0, ops.minimum(x, y) + 1.0
+
+    compiled = minidl.compile(step, fullgraph=True)
+    special = np.array([np.nan, np.inf, -np.inf, -0.0, 1.0], "float32")
+    x, y = (minidl.tensor(part.ravel().copy()) for part in np.meshgrid(special, special))
+    for _ in range(2):
+        for replayed, eager in zip(compiled(x, y), step(x, y), strict=True):
+            assert_same(replayed.numpy(), eager.numpy())
+
+
+def test_a_loop_ends_where_memory_is_read_as_other_elements(numba_backend):
+    def step(a, b):
+        return ops.concatenate([a, b], 0)[1:5] * 2.0
+
+    compiled = minidl.compile(step, fullgraph=True)
+    for start in range(3):
+        a, b = (minidl.tensor(np.arange(4, dtype="float32") + start + n) for n in (0, 4))
+        assert compiled(a, b).tolist() == step(a, b).tolist()
+
+
+def test_a_gate_that_changes_is_read_when_it_was():
+    x, a, b = (value((4, 4)) for _ in range(3))
+    y, product, grad = (value((4, 4)) for _ in range(3))
+    relu, matmul = Call("relu", (x,), (y,)), Call("matmul", (a, b, None), (product,))
+    change, back = Call("copyto", (y, x), writes=(y,)), Call("relu_grad", (product, y), (grad,))
+    assert [c.method for c in gated([relu, matmul, back])] == ["relu", "matmul_relu_grad"]
+    calls = [relu, matmul, change, back]
+    assert gated(calls) == calls
+
+
 def value(shape, dtype=F32):
     strides = launches_module.strides(shape, dtype)
     return Value(shape, dtype, strides)
@@ -148,9 +181,12 @@ def fills_first(x, index):
     return y
 
 
-@pytest.mark.parametrize("method", [adds_one, looks_at_numbers, fills_first])
+METHODS = {"adds one": adds_one, "looks at numbers": looks_at_numbers, "fills first": fills_first}
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_what_is_done_in_python_is_not_lost(method):
-    assert launched(call("method", value((4, 3)), 0), method) is None
+    assert launched(call("method", value((4, 3)), 0), METHODS[method]) is None
 
 
 def test_a_kernel_that_is_not_in_the_package_is_not_launched():
