@@ -21,7 +21,9 @@ def test_fault_is_found(fault, monkeypatch, backend):
     if backend.name != fault.backend:
         pytest.skip(f"is planted in {fault.backend}")
     fault.plant(monkeypatch)
-    with pytest.raises((AssertionError, pytest.fail.Exception, MinidlError, LookupError)):
+    with pytest.raises(
+        (AssertionError, pytest.fail.Exception, MinidlError, LookupError, ValueError)
+    ):
         run(fault, backend)
 
 
