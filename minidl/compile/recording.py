@@ -124,7 +124,7 @@ class Recording:
             if arrays is None:
                 for draw, counter in zip(reversed(self.draws), reversed(before), strict=True):
                     draw.generator.counter = counter
-                return None, "labels or indices are in another range"
+                return None, "labels or indices are in another range, or weights are infinite"
             for update in self.updates:
                 update.advance()
         tensors = [Tensor(array, self.backend) for array in arrays]
