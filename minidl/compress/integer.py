@@ -25,8 +25,9 @@ from ..nn import Module, ModuleList
 from ..nn.summary import MULTIPLY_ADDS
 from ..ops import check
 from .graph import Node, Value, trace
-from .integer_plan import Plan, Slot, Step
-from .integer_steps import PLAIN, IntegerStep, LayerStep, layer_path
+from .integer_plan import Plan, Slot, Step, layer_path
+from .integer_steps import PLAIN, IntegerStep, LayerStep
+from .integer_tokens import AttentionStep, EmbeddingStep, LayerNormStep
 from .models import backend_of
 from .qtensor import AFFINE, SYMMETRIC, Scheme, scheme_of
 from .requantize import Grid
@@ -95,6 +96,7 @@ def planned(model: Module, example: Tensor, how: How) -> Plan:
     return plan
 
 
+_KINDS = {**PLAIN, "attention": AttentionStep, "layer_norm": LayerNormStep}
 _JOINED = ("weight_scale", "bias")
 
 
@@ -245,12 +247,12 @@ class IntegerModel(Module):
         rows = [("step", "", "of", "grid of the result", "module")]
         grids = self.grids
         for i, step in enumerate(self.steps, 1):
-            on = str(grids[step.grid_out]) if step.grid_out >= 0 else "float"
+            on = str(grids[step.grid_out]) if step.grid_out >= 0 else str(step.dtype)
             read = ", ".join(f"%{j}" for j in step.sources)
             rows.append((f"%{i}", step.describe(), read, on, step.name))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        floats = [s.describe() for s in self.steps if s.kind == "float"]
+        floats = [s.describe() for s in self.steps if s.kind == "float" and s.dtype.kind == "f"]
         last = f"computed in float: {', '.join(floats)}" if floats else "no step computes in float"
         return "\n".join(["IntegerModel", *(f"  {line}" for line in lines), f"  {last}"])
 
@@ -259,7 +261,9 @@ def _step(plan: Plan, step: Step, known: Any, grids: Sequence[Grid], how: How) -
     if step.kind == "layer":
         per_channel = how.weights == "per_channel"
         return LayerStep(plan, step, known, grids, how.weight_scheme, per_channel)
-    return PLAIN[step.kind](plan, step, known)
+    if step.kind == "embedding":
+        return EmbeddingStep(plan, step, known, grids)
+    return _KINDS[step.kind](plan, step, known)
 
 
 def _allocate(plan: Plan, steps: list[IntegerStep]) -> tuple[int, int]:

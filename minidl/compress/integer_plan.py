@@ -56,10 +56,10 @@ class Step:
 
 
 class Point(NamedTuple):
-    """A value whose grid is decided by the numbers that pass, or by the operation itself."""
+    """A value whose grid is decided by the numbers that pass, or by those in a table of rows."""
 
     value: Value
-    bounds: tuple[float, float] | None = None
+    table: Value | None = None
 
 
 class Door(NamedTuple):
@@ -102,6 +102,9 @@ class Plan:
         self._done: set[Node] = set(self.beforehand)
         self._known = {n.output for n in self.beforehand}
         self._known |= {v for v in graph.values if v.tensor is not None}
+        for value in graph.inputs:
+            if value.dtype.kind == "f" and self._wanted(value):
+                self._as(value, True)
         for node in graph.nodes:
             if node not in self._done:
                 self._plan(node)
@@ -113,8 +116,14 @@ class Plan:
             self._layer(node)
             return
         moving = self._moving(node)
-        kind = self._kind(node, moving) if any(Slot(v, True) in self._made for v in moving) else ""
-        inputs = [self._as(v, bool(kind)) for v in moving]
+        if node.op == "Embedding" and self.chosen(node) and node.inputs[0] in self._known:
+            inputs = [self._as(v, False) for v in moving]
+            self._add(Step("embedding", [node], inputs, Slot(node.output, True)), node.inputs[0])
+            return
+        coded = any(Slot(v, True) in self._made for v in moving)
+        coded = coded or (node.op in MOVED and self._wanted(node.output))
+        kind = self._kind(node, moving) if coded else ""
+        inputs = [self._as(v, bool(kind) and v.dtype.kind == "f") for v in moving]
         if not kind:
             self._add(Step("float", [node], inputs, Slot(node.output, False)))
             return
@@ -125,6 +134,14 @@ class Plan:
             self.grid[step.output.value] = self.grid[inputs[0].value]
         self._add(step)
 
+    def _wanted(self, value: Value) -> bool:
+        """Whether a layer needs codes of a value, perhaps after it moved."""
+        return any(
+            self._is_layer(node) if node.op in LAYERS
+            else node.op in MOVED and self._wanted(node.output)
+            for node in value.consumers
+        )  # fmt: skip
+
     def _moving(self, node: Node) -> list[Value]:
         """The inputs that are not known beforehand."""
         return [x for x in node.inputs if isinstance(x, Value) and x not in self._known]
@@ -132,6 +149,10 @@ class Plan:
     def _kind(self, node: Node, moving: list[Value]) -> str:
         """What an operation is on codes; "" if it is nothing."""
         op, fixed = node.op, [x for x in node.inputs if x not in moving]
+        if op in ("SelfAttention", "Attention"):
+            *others, mask = node.inputs
+            fits = mask is None or mask.dtype.kind == "b"
+            return "attention" if fits and all(x in moving for x in others) else ""
         if any(x.dtype.kind != "f" for x in moving):
             return ""
         if op in MOVED:
@@ -140,6 +161,8 @@ class Plan:
             return "max_pool"
         if op == "AvgPool2d" or (op == "Mean" and _together(node)):
             return "avg_pool"
+        if op == "LayerNorm":
+            return "layer_norm" if moving == [node.inputs[0]] and moving[0].shape[1] <= 4096 else ""
         if op == "Concatenate":
             return "concatenate" if not fixed else ""
         numbers = all(not isinstance(x, Value) or math.prod(x.shape) == 1 for x in fixed)
@@ -247,14 +270,14 @@ class Plan:
             self._add(Step(kind, [], [Slot(value, not codes)], wanted))
         return wanted
 
-    def _add(self, step: Step) -> None:
+    def _add(self, step: Step, table: Value | None = None) -> None:
         self.steps.append(step)
         self._made.add(step.output)
         self._done.update(step.nodes)
         value = step.output.value
         if step.output.codes and value not in self.grid:
             self.grid[value] = len(self.points)
-            self.points.append(Point(value))
+            self.points.append(Point(value, table))
 
     # -- running in float -------------------------------------------------------------------------
     def known(self) -> dict[Value, Any]:
@@ -266,7 +289,7 @@ class Plan:
 
     def watch(self, batches: Iterable[Any], see: Callable[[Value, Tensor], None]) -> None:
         """Run the model on batches, showing all values that have a grid."""
-        known, points = self.known(), {point.value for point in self.points}
+        known, points = self.known(), {p.value for p in self.points if p.table is None}
         later = [node for node in self.graph.nodes if node not in self.beforehand]
         for batch in batches:
             x = inputs_of(batch, self.graph.model)
@@ -279,6 +302,12 @@ class Plan:
                 result = held[node.output] = apply(node.at(size), *_arguments(node, held))
                 if node.output in points:
                     see(node.output, result)
+
+
+def layer_path(node: Node) -> str:
+    """The path of the module whose weight it is."""
+    weight = node.inputs[0 if node.op == "Embedding" else 1]
+    return weight.path.rpartition(".")[0] if weight.path else node.module
 
 
 def _arguments(node: Node, held: dict[Value, Tensor]) -> list[Any]:

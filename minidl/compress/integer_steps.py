@@ -23,10 +23,10 @@ from ..engine.tensor import Tensor
 from ..nn import Module
 from ..nn.summary import MULTIPLY_ADDS
 from .graph import Node, Value
-from .integer_plan import Plan, Step, folded
+from .integer_plan import Plan, Step, folded, layer_path
 from .layers import Coded
 from .models import backend_of
-from .qtensor import SYMMETRIC, Scheme, grid
+from .qtensor import SYMMETRIC, Scheme, quantize
 from .requantize import (
     LONGEST_SHIFT,
     Grid,
@@ -54,7 +54,7 @@ class IntegerStep(Module):
         super().__init__()
         self.kind, self.name, self.relu = step.kind, step.name, step.relu
         self.operations = "+".join(node.op for node in step.nodes if node not in step.folded)
-        self.shape = step.output.value.sizes
+        self.shape, self.dtype = step.output.value.sizes, step.output.value.dtype
         self.last = step.nodes[-1].index if step.nodes else -1  # the operation whose result it is
         self.grid_in = [plan.grid[x.value] if x.codes else -1 for x in step.inputs]
         self.grid_out = plan.grid[step.output.value] if step.output.codes else -1
@@ -125,12 +125,6 @@ class DequantizeStep(IntegerStep):
         scale, zero, _ = grids[self.grid_in[0]]
         s, z = lib.full((), scale, float32), lib.full((), zero, int32)
         return lambda batch: lambda x: lib.dequantize(x, s, z)
-
-
-def layer_path(node: Node) -> str:
-    """The path of the module whose weight it is."""
-    weight = node.inputs[1]
-    return weight.path.rpartition(".")[0] if weight.path else node.module
 
 
 class LayerStep(IntegerStep, Coded):
@@ -239,6 +233,7 @@ class AddStep(IntegerStep):
     """The sum or difference of two values, or of one and a constant, and a relu."""
 
     constant: Tensor | None
+    constant_scale: Tensor | None
 
     def __init__(self, plan: Plan, step: Step, known: Known) -> None:
         super().__init__(plan, step, known)
@@ -246,19 +241,11 @@ class AddStep(IntegerStep):
         self.sign = -1 if node.op == "Subtract" else 1
         fixed = [x for x in node.inputs if x in known]
         self.first = not fixed or node.inputs[1] is fixed[0]  # a constant comes second
-        codes, self.constant_scale = None, None
-        if fixed:
-            numbers = known[fixed[0]].numpy()
-            scale, _ = grid(
-                float(numbers.min()), float(numbers.max()), SYMMETRIC, np.dtype(float32)
-            )
-            codes = tensor(
-                Grid(scale, 0, SYMMETRIC).codes(numbers), backend=backend_of(plan.graph.model)
-            )
-            self.register_buffer(
-                "constant_scale", tensor(scale, float32, backend=backend_of(plan.graph.model))
-            )
-        self.register_buffer("constant", codes)
+        codes = quantize(known[fixed[0]].detach()) if fixed else None
+        self.register_buffer(
+            "constant", None if codes is None else Tensor(codes.data, codes.backend)
+        )
+        self.register_buffer("constant_scale", None if codes is None else codes.scale)
 
     def prepare(self, lib: Backend, grids: Sequence[Grid]) -> Prepared:
         left, right = self._terms(grids)

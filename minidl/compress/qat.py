@@ -11,19 +11,22 @@ freezing: Krishnamoorthi (2018), arXiv:1806.08342, section 3.2.2.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .. import ops
 from ..engine.apply import apply
-from ..engine.creation import tensor
+from ..engine.creation import from_numpy, tensor
 from ..engine.dtypes import float32, int32
 from ..engine.tensor import Tensor
 from ..nn import Module, ModuleList
 from ..ops import check
+from ..ops.attention import BY_HEAD
 from .fake_quantize import FakeQuantize, fake_quantize
-from .graph import Value
+from .graph import Node, Value
 from .integer import How, IntegerModel
 from .integer_plan import ON_THE_SAME_GRID, Plan, Slot, Step, folded
 from .models import backend_of, clone
@@ -31,7 +34,7 @@ from .observer import MinMax, MovingAverageMinMax
 from .post_training import check_batches, settings
 from .qtensor import Scheme, grids, ranges
 from .requantize import Grid
-from .static import calibrated, plan_of
+from .static import calibrated, plan_of, table_grid
 
 
 class QATModel(Module):
@@ -45,9 +48,7 @@ class QATModel(Module):
         super().__init__()
         self.model, self.plan, self.how = plan.graph.model, plan, how
         where = backend_of(self.model)
-        self.points = ModuleList(
-            _point(point.bounds, g, where) for point, g in zip(plan.points, found, strict=True)
-        )
+        self.points = ModuleList(_point(g, where) for g in found)
 
     def forward(self, x: Tensor) -> Tensor:
         """What the integer program will make of x, but for steps of its codes; with gradients."""
@@ -57,7 +58,7 @@ class QATModel(Module):
         points = list(self.points)
         for step in self.plan.steps:
             y = simulated(step, [held[slot] for slot in step.inputs], known, self.how, batch)
-            if step.output.codes and step.kind not in ON_THE_SAME_GRID:
+            if step.output.codes and step.kind not in (*ON_THE_SAME_GRID, "embedding"):
                 y = points[self.plan.grid[step.output.value]](y)
             held[step.output] = y
         return held[self.plan.outputs[0]]
@@ -70,18 +71,23 @@ class QATModel(Module):
 
     def grids(self) -> list[Grid]:
         """The grids that training arrived at."""
-        return [Grid(p.scale.item(), p.zero_point.item(), p.scheme) for p in self.points]
+        known = self.plan.known()
+        return [
+            Grid(p.scale.item(), p.zero_point.item(), p.scheme) if point.table is None
+            else table_grid(point, known[point.table], self.how)
+            for p, point in zip(self.points, self.plan.points, strict=True)
+        ]  # fmt: skip
 
 
-def _point(bounds: tuple[float, float] | None, grid: Grid, backend: Any) -> FakeQuantize:
-    """A FakeQuantize that begins with a grid; one that an operation fixes stays."""
+def _point(grid: Grid, backend: Any) -> FakeQuantize:
+    """A FakeQuantize that begins with a grid."""
     observer = MovingAverageMinMax()
     observer.low = (grid.scheme.low - grid.zero_point) * grid.scale
     observer.high = (grid.scheme.high - grid.zero_point) * grid.scale
     point = FakeQuantize(grid.scheme.name, grid.scheme.kind, observer=observer, backend=backend)
     point.scale.copy_(tensor(grid.scale, float32, backend=backend))
     point.zero_point.copy_(tensor(grid.zero_point, int32, backend=backend))
-    return point if bounds is None else point.disable_observer()
+    return point
 
 
 def simulated(
@@ -94,6 +100,9 @@ def simulated(
         weight = rounded_weight(weight, how.weight_scheme, how.weights == "per_channel")
         y = apply(step.nodes[0].at(batch), *inputs, weight, bias)
         held[step.nodes[0].output] = y
+    elif step.kind == "embedding":
+        table = rounded_weight(known[step.nodes[0].inputs[0]], how.weight_scheme, False)
+        known = {**known, step.nodes[0].inputs[0]: table}
     for node in step.nodes:
         if node in step.folded:
             held[node.output] = y
@@ -102,8 +111,34 @@ def simulated(
                 held[v] if v in held else known[v] if isinstance(v, Value) else v
                 for v in node.inputs
             ]
+            if step.kind == "attention":
+                return attended(node, arguments)
             held[node.output] = y = apply(node.at(batch), *arguments)
     return held[step.output.value]
+
+
+def attended(node: Node, arguments: Sequence[Any]) -> Tensor:
+    """`Attention` or `SelfAttention` with weights that are rounded to 255ths of the largest, before
+    they are divided by their sum, as `Backend.int8_attention` does it.
+    """
+    *given, mask = arguments
+    if node.op == "SelfAttention":
+        causal, scale = node.settings["settings"][:2]
+        query, key, value = (ops.transpose(given[0][:, :, i], BY_HEAD) for i in range(3))
+    else:
+        causal, scale = node.settings["causal"], node.settings["scale"]
+        query, key, value = given
+    scores = ops.matmul(query, ops.swapaxes(key, -1, -2)) * scale
+    if mask is not None:
+        scores = ops.where(mask, scores, -math.inf)
+    if causal:
+        seen = from_numpy(np.tri(*scores.shape[-2:], dtype=bool), scores.backend)
+        scores = ops.where(seen, scores, -math.inf)
+    top = scores.detach().max(-1, keepdims=True)
+    weights = ops.exp(scores - ops.where(top == -math.inf, 0.0, top))
+    weights = fake_quantize(weights, 1 / 255, 0, 0, 255)
+    y = ops.matmul(weights, value) / ops.maximum(weights.sum(-1, keepdims=True), 1 / 255)
+    return ops.transpose(y, BY_HEAD) if node.op == "SelfAttention" else y
 
 
 def rounded_weight(weight: Tensor, scheme: Scheme, per_channel: bool) -> Tensor:

@@ -49,15 +49,19 @@ def calibrated(
     plan: Plan, batches: Batches, how: How, observer: Callable[[], Observer]
 ) -> list[Grid]:
     """The grid of each point of a plan."""
-    observers = {p.value: observer() for p in plan.points if p.bounds is None}
+    observers = {p.value: observer() for p in plan.points if p.table is None}
     with in_use(plan.graph.model):
         plan.watch(batches, lambda value, x: observers[value].observe(x))
-    return [grid_of(p, p.bounds or observers[p.value].bounds(), how) for p in plan.points]
+        known = plan.known()
+    return [
+        grid_of(p, *observers[p.value].bounds(), how) if p.table is None
+        else table_grid(p, known[p.table], how)
+        for p in plan.points
+    ]  # fmt: skip
 
 
-def grid_of(point: Point, bounds: tuple[float, float], how: How) -> Grid:
+def grid_of(point: Point, low: Any, high: Any, how: How) -> Grid:
     """The grid that covers the range of a point. Raises: NonFiniteError."""
-    low, high = map(float, bounds)
     if not -math.inf < low <= high < math.inf:
         node = point.value.producer
         where = f"result of {node.op} in module {node.module!r}" if node else "input of the model"
@@ -65,10 +69,16 @@ def grid_of(point: Point, bounds: tuple[float, float], how: How) -> Grid:
             f"quantize_model: the {where} ranges from {low} to {high} on the calibration data;"
             " look there for a NaN or an infinity"
         )
-    return Grid(*grid(low, high, how.activations, np.dtype(float32)), how.activations)
+    scheme = how.activations if point.table is None else how.weight_scheme
+    return Grid(*grid(float(low), float(high), scheme, np.dtype(float32)), scheme)
+
+
+def table_grid(point: Point, table: Tensor, how: How) -> Grid:
+    """The grid of an embedding, which covers all its rows."""
+    return grid_of(point, *table.backend.bounds(table.data), how)
 
 
 def skeleton(model: Module, example: Tensor, how: How) -> IntegerModel:
     """The program of a model of the same architecture, to be filled by `load_state_dict`."""
     plan = planned(model, example, how)
-    return IntegerModel(plan, [Grid(1.0, 0, how.activations)] * len(plan.points), how).eval()
+    return IntegerModel(plan, [grid_of(p, 0.0, 0.0, how) for p in plan.points], how).eval()

@@ -11,18 +11,16 @@ from hypothesis import strategies as st
 
 import minidl
 from minidl import nn, ops
-from minidl.compress import IntegerModel, clone, quantize_model
+from minidl.compress import clone, quantize_model
 from minidl.compress.integer import How
-from minidl.compress.integer_plan import ON_THE_SAME_GRID
-from minidl.compress.qat import QATModel, simulated
 from minidl.compress.qtensor import scheme_of
-from minidl.compress.static import plan_of
 from minidl.engine.random import Generator
 from minidl.errors import ArgumentError, BackendMismatch, DTypeError, GraphError, ShapeError
 from minidl.verify.strategies import seeds
 from minidl.verify.tolerances import assert_same
 
 from .models import cnn, images, mlp, state, vectors
+from .programs import check_bits, check_codes
 
 POOLS = "max", "max side by side", "average", "average without padding", "none"
 
@@ -88,10 +86,6 @@ def networks(draw) -> tuple[Callable[[minidl.Backend], nn.Module], tuple[int, ..
     return make, (channels, 8, 8)
 
 
-def outputs(model: IntegerModel, x: minidl.Tensor) -> list[np.ndarray]:
-    return [y.numpy() for y in model.outputs(x)]
-
-
 how = {
     "weights": st.sampled_from(("per_channel", "per_tensor")),
     "activations": st.sampled_from(("affine", "symmetric")),
@@ -104,12 +98,9 @@ def test_every_step_is_the_same_bits_on_every_backend(
 ):
     make, shape = network
     x = minidl.randn(3, *shape, backend=reference, generator=Generator(seed))
-    there = quantize_model(make(reference), [x], weights, activations)
-    here = clone(there).to(backend)
-    assert not any(step.kind == "float" for step in there.steps)
-    for a, b in zip(outputs(here, x.to(backend)), outputs(there, x), strict=True):
-        assert_same(a, b)
-    assert_same(here(x.to(backend)).numpy(), there(x).numpy())
+    program = quantize_model(make(reference), [x], weights, activations)
+    assert not any(step.kind == "float" for step in program.steps)
+    check_bits(program, x, backend)
 
 
 @given(network=networks(), seed=seeds, **how)
@@ -121,20 +112,7 @@ def test_every_step_is_within_a_code_of_the_simulation(
     model = make(backend)
     x = minidl.randn(3, *shape, backend=backend, generator=Generator(seed))
     program = quantize_model(model, [x], weights, activations)
-    settings = How(weights, scheme_of(activations))
-    plan, _ = plan_of(model, [x], settings)
-    qat = QATModel(plan, program.grids, settings).eval()
-    found = [x, *program.outputs(x)]
-    known = plan.known()
-    for i, (step, module) in enumerate(zip(plan.steps, program.steps, strict=True), 1):
-        given = [found[j] for j in module.sources]
-        want = simulated(step, given, known, settings, 3)
-        if module.grid_out < 0:
-            scale = np.abs(want.numpy()).max() / 127
-        else:
-            scale = program.grids[module.grid_out].scale
-            want = want if step.kind in ON_THE_SAME_GRID else qat.points[module.grid_out](want)
-        assert np.abs(found[i].numpy() - want.numpy()).max() <= scale * 1.001, step.kind
+    check_codes(program, model, x, How(weights, scheme_of(activations)))
 
 
 @given(size=st.integers(1, 4))
