@@ -263,7 +263,8 @@ def _step(plan: Plan, step: Step, known: Any, grids: Sequence[Grid], how: How) -
         return LayerStep(plan, step, known, grids, how.weight_scheme, per_channel)
     if step.kind == "embedding":
         return EmbeddingStep(plan, step, known, grids)
-    return _KINDS[step.kind](plan, step, known)
+    kind: type[IntegerStep] = _KINDS[step.kind]
+    return kind(plan, step, known)
 
 
 def _allocate(plan: Plan, steps: list[IntegerStep]) -> tuple[int, int]:

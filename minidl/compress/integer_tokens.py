@@ -112,15 +112,16 @@ class AttentionStep(IntegerStep):
         ratio = value.scale / result.scale
         _, exponent = math.frexp(ratio)
         bits = _FACTOR_BITS - exponent
-        settings = (zeros, multiplier, round(math.ldexp(ratio, bits)), narrow(result, bits + 16))
+        factor, finish = round(math.ldexp(ratio, bits)), narrow(result, bits + 16)
 
         def call(*xs: Array) -> Array:
             mask = xs[-1] if self.masked else self.mask.data if self.mask is not None else None
             if not self.packed:
-                three = (xs[i] for i in self.order)
-                return lib.int8_attention(*three, mask, self.causal, *settings)
-            y = lib.int8_attention(*_parts(lib, xs[0]), mask, self.causal, *settings)
-            return lib.transpose(y, BY_HEAD)
+                q, k, v = (xs[i] for i in self.order)
+            else:
+                q, k, v = _parts(lib, xs[0])
+            y = lib.int8_attention(q, k, v, mask, self.causal, zeros, multiplier, factor, finish)
+            return lib.transpose(y, BY_HEAD) if self.packed else y
 
         return lambda batch: call
 

@@ -104,7 +104,8 @@ def sums_of(
     scale = np.where(top == 0, 1, top).astype(np.float32).astype(np.float64)
     steps = scale * float(grid[0])
     products = (codes - grid[1]) @ np.round(weight / scale[:, None]).astype(np.int32).T
-    return products + np.round(bias / float(grid[0]) / scale).astype(np.int32), steps
+    counted = np.round(bias.astype(np.float64) / float(grid[0]) / scale).astype(np.int32)
+    return products + counted, steps
 
 
 def fixed_point(factor: float) -> Fraction:

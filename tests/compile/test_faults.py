@@ -27,13 +27,6 @@ def test_fault_is_found(fault, monkeypatch, backend):
         run(fault, backend)
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
-def test_nothing_is_found_without_a_fault(fault, backend):
-    if backend.name != fault.backend:
-        pytest.skip(f"is planted in {fault.backend}")
-    run(fault, backend)
-
-
 def run(fault, backend):
     file, _, name = fault.test.partition(".")
     test = getattr(importlib.import_module(f"{__package__}.{file}"), name)

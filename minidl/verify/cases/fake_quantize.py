@@ -41,6 +41,14 @@ def values_are_exact(backend: Backend, case: Grids) -> None:
     assert_same(call(backend, "fake_quantize", x, *rest), oracle.fake_quantize(x.values, *rest))
 
 
+@covers("fake_quantize")
+def halves_go_to_even_codes(backend: Backend) -> None:
+    for dtype in FLOATS:
+        x = ((2 * np.arange(-6, 7) + 1).astype(dtype) / 2).reshape(1, 1, -1)
+        rest = np.ones(1, dtype), np.zeros(1, np.int32), -128, 127
+        assert_same(call(backend, "fake_quantize", x, *rest), np.round(x), signed_zero=False)
+
+
 @covers("fake_quantize_grad")
 @drawn(case=grids(ANY))
 def the_gradient_passes_exactly_where_there_is_a_code(backend: Backend, case: Grids) -> None:
