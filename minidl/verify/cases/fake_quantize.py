@@ -44,7 +44,7 @@ def values_are_exact(backend: Backend, case: Grids) -> None:
 @covers("fake_quantize")
 def halves_go_to_even_codes(backend: Backend) -> None:
     for dtype in FLOATS:
-        x = ((2 * np.arange(-6, 7) + 1).astype(dtype) / 2).reshape(1, 1, -1)
+        x = np.asarray((2 * np.arange(-6, 7) + 1) / 2, dtype).reshape(1, 1, -1)
         rest = np.ones(1, dtype), np.zeros(1, np.int32), -128, 127
         assert_same(call(backend, "fake_quantize", x, *rest), np.round(x), signed_zero=False)
 
