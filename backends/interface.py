@@ -420,7 +420,7 @@ class Backend(ABC):
     def sparse_pack(self, weight: SparseWeight) -> Any:
         """A sparse weight as this backend multiplies by it: made once, for many `sparse_linear`.
 
-        An array, or a tuple of arrays and numbers; its contents are the backend's own.
+        An array or a tuple of arrays; its contents are the backend's own.
         """
 
     @abstractmethod

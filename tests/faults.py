@@ -807,6 +807,23 @@ class WhatIsNotStoredIsTakenAsZero(NumpyBackend):
 
 
 @found_by("sparse_linear")
+class SparseReluComesBeforeTheBias(NumpyBackend):
+    def sparse_linear(self, x, weight, packed, bias, relu):
+        y = super().sparse_linear(x, weight, packed, None, relu)
+        return y if bias is None else y + bias
+
+
+@found_by("sparse_linear", "sparse_pack")
+class SparseBlocksAreTakenInOrderOfTheirInputs(NumpyBackend):
+    """The inputs are sorted, their values not."""
+
+    def sparse_linear(self, x, weight, packed, bias, relu):
+        rows = np.repeat(np.arange(len(weight.starts) - 1), np.diff(weight.starts))
+        ordered = weight.indices[np.lexsort((weight.indices, rows))]
+        return super().sparse_linear(x, weight._replace(indices=ordered), packed, bias, relu)
+
+
+@found_by("sparse_linear")
 class RowsOfBlocksShareTheirLastBlock(NumpyBackend):
     def sparse_pack(self, weight):
         late = weight.starts.copy()

@@ -27,9 +27,10 @@ class Case(NamedTuple):
 
 
 def stored(values: np.ndarray, where: np.ndarray, shape: tuple[int, int]) -> SparseWeight:
-    """The blocks (rows, D) at which `where` is true, with values (B, R) in that order."""
+    """The blocks (rows, D) where `where` is true, the last of a row first; values are (B, R)."""
     starts = np.concatenate([[0], np.cumsum(where.sum(1))]).astype(np.int64)
-    return SparseWeight(values, np.nonzero(where)[1].astype(np.int32), starts, shape)
+    inputs = where.shape[1] - 1 - np.nonzero(where[:, ::-1])[1]
+    return SparseWeight(values, inputs.astype(np.int32), starts, shape)
 
 
 @st.composite
