@@ -16,7 +16,7 @@ from backends import Array, SparseWeight
 from ..engine.apply import apply
 from ..engine.creation import tensor
 from ..engine.dtypes import int32, int64
-from ..engine.function import Function, Version
+from ..engine.function import Function
 from ..engine.graph import mismatch
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, DTypeError, GraphError, ShapeError
@@ -90,7 +90,7 @@ class SparseLinear(Module):
         self.register_buffer("indices", tensor(indices.astype(int32), backend=backend))
         self.register_buffer("starts", tensor(starts.astype(int64), backend=backend))
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().clone())
-        self._ready: tuple[Version, int, SparseWeight, Any] | None = None
+        self._ready: list[Any] = []  # the version of the values, and what was packed of them
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
@@ -111,13 +111,15 @@ class SparseLinear(Module):
 
     def _function(self) -> _SparseLinear:
         """The operation; what is packed is packed anew after the buffers moved or changed."""
+        shape = (self.out_features, self.in_features)
+        weight = SparseWeight(self.values.data, self.indices.data, self.starts.data, shape)
         version, ready = self.values.version, self._ready
-        if ready is None or ready[0] is not version or ready[1] != version.changed:
-            shape = (self.out_features, self.in_features)
-            weight = SparseWeight(self.values.data, self.indices.data, self.starts.data, shape)
+        if not ready or ready[0] is not version or ready[1] != version.changed:
             packed = self.values.backend.sparse_pack(weight)
-            ready = self._ready = version, version.changed, weight, packed
-        return _SparseLinear(ready[2], ready[3], None if self.bias is None else self.bias.data)
+            # Lists, in which a recorder of steps finds the arrays that it has to put back.
+            packed = list(packed) if isinstance(packed, tuple) else packed
+            ready = self._ready = [version, version.changed, packed]
+        return _SparseLinear(weight, ready[2], None if self.bias is None else self.bias.data)
 
     def dense(self) -> np.ndarray:
         """The weight (O, D) with its zeros, on the host."""

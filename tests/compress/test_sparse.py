@@ -164,3 +164,24 @@ def test_wrong_inputs(backend, other):
 def test_wrong_arguments(call, message):
     with pytest.raises(ArgumentError, match=message):
         call(mlp(minidl.get_backend()))
+
+
+def test_it_may_be_compiled_before_it_was_called(backend):
+    if backend.name == "cupy":
+        pytest.skip("a CUDA graph cannot hold the packing: call the layer once before")
+    twin = SparseLinear(prune.magnitude(nn.Linear(7, 6, backend=backend), 0.5))
+    x = vectors(backend)
+    with minidl.no_grad():
+        expected = SparseLinear(prune.magnitude(clone_of(twin, backend), 0))(x).numpy()
+        compiled = minidl.compile(lambda x: twin(x))
+        found = [compiled(x).numpy() for _ in range(2)] + [twin(x).numpy()]
+    for y in found:
+        assert_same(y, expected)
+
+
+def clone_of(twin: SparseLinear, backend) -> nn.Linear:
+    layer = nn.Linear(7, 6, backend=backend)
+    with minidl.no_grad():
+        layer.weight.copy_(minidl.tensor(twin.dense(), backend=backend))
+        layer.bias.copy_(twin.bias)
+    return layer
