@@ -23,6 +23,8 @@ from backends.numba_backend import (
     int8_recurrent,
     jit,
     microkernel,
+    sparse,
+    sparse_micro,
 )
 
 
@@ -46,6 +48,10 @@ def install() -> None:
     int8_between.copy_lines = _copy_lines
     int8_conv.conv_tile, int8_conv.copy_lines = _conv_tile, _copy_lines
     int8_conv.largest_of_four = _largest_of_four
+    sparse.block_tile, sparse.panel_tile, sparse.row_tile = (
+        _sparse_blocks, _sparse_lines(sparse_micro.OUTPUTS), _sparse_lines(1),
+    )  # fmt: skip
+    sparse.transpose_block = _transpose_block
     jit.Kernel._run = np.errstate(all="ignore")(jit.Kernel._run)  # compiled code never warns
     jit.THREADS.exclusive = False
 
@@ -176,3 +182,31 @@ def _conv_tile(
     left = _quads(a, True)[a_at + np.arange(count)[:, None] + k * a_step]
     right = _quads(b, False)[b_at + b_step[k][:, None] + lanes]
     c[: count * dots.PIXELS] = np.einsum("mkq,klq->ml", left, right).reshape(-1)
+
+
+def _sparse_blocks(
+    samples: int, c: np.ndarray, c_at: int, c_row: int, bias: np.ndarray, b_at: int, relu: bool,
+    values: np.ndarray, v_at: int, v_step: int, indices: np.ndarray, i_at: int, depth: int,
+    x: np.ndarray, x_at: int, x_step: int,
+) -> None:  # fmt: skip
+    lanes, row = np.arange(microkernel.isa().vector // c.itemsize), np.arange(samples)[:, None]
+    inputs = x[x_at + indices[i_at : i_at + depth] * x_step + row]
+    stored = values[v_at + np.arange(depth)[:, None] * v_step + lanes]
+    sums = inputs @ stored + bias[b_at + lanes]
+    c[c_at + row * c_row + lanes] = np.maximum(sums, 0) if relu else sums
+
+
+def _sparse_lines(outputs: int) -> Any:
+    def tile(
+        vectors: int, c: np.ndarray, c_at: int, c_row: int, bias: np.ndarray, b_at: int, relu: bool,
+        values: np.ndarray, v_at: int, v_step: int, indices: np.ndarray, i_at: int, depth: int,
+        x: np.ndarray, x_at: int, x_step: int,
+    ) -> None:  # fmt: skip
+        samples = np.arange(max(vectors * (microkernel.isa().vector // c.itemsize), 1))
+        row = np.arange(outputs)[:, None]
+        inputs = x[x_at + indices[i_at : i_at + depth, None] * x_step + samples]
+        stored = values[v_at + np.arange(depth) * v_step + row]
+        sums = stored @ inputs + bias[b_at + row]
+        c[c_at + row * c_row + samples] = np.maximum(sums, 0) if relu else sums
+
+    return tile

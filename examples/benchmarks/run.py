@@ -24,7 +24,7 @@ from minidl.training import write_bytes
 HERE = Path(__file__).parent
 WORKLOADS = (
     "mlp", "mlp_tiny", "lenet", "conv", "resnet8", "transformer_block", "lstm", "int8_linear",
-    "one_op", "numpy_peers", "memory", "scaling", "operations",
+    "sparse", "one_op", "numpy_peers", "memory", "scaling", "operations",
 )  # fmt: skip
 
 
