@@ -1,6 +1,6 @@
 """Arrays and kernels for minidl: arrays in, arrays out, and a stranger to minidl itself.
 
-`interface.py` is the contract, `registry.py` finds an implementation by name. Importing this
+`interface` is the contract, `registry.py` finds an implementation by name. Importing this
 package loads neither Numba nor CuPy.
 """
 
