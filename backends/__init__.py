@@ -5,12 +5,13 @@ package loads neither Numba nor CuPy.
 """
 
 from .errors import BackendError, BackendUnavailable, UnknownBackend
-from .interface import Array, Backend, Finish, Narrow, Requantize, Rescale, SparseWeight
+from .interface import METHODS, Array, Backend, Finish, Narrow, Requantize, Rescale, SparseWeight
 from .registry import available, get, names, register, set_num_threads
 
 PROJECT = "minidl"  # `backends` is a common name: minidl checks that it imported this one
 
 __all__ = [
+    "METHODS",
     "Array",
     "Backend",
     "BackendError",

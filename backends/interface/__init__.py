@@ -13,6 +13,7 @@ features of a value. A `pair` is (vertical, horizontal).
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from ..registry import get
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ..program import Lowering
 
 __all__ = [
+    "METHODS",
     "Array",
     "Axes",
     "Backend",
@@ -67,3 +69,12 @@ class Backend(Arrays, Layers, Random, Integers, Training):
     def lowering(self) -> Lowering | None:
         """How a step that `minidl.compile` recorded is replayed here; None where it cannot be."""
         return None
+
+
+# Every method that the contract asks a backend for, in its order.
+METHODS = tuple(
+    name
+    for family in (Arrays, Layers, Random, Integers, Training)
+    for name, value in vars(family).items()
+    if inspect.isfunction(value) and not name.startswith("_")
+)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from backends import Array, Backend
+from backends import METHODS, Array, Backend
 from backends.program import Call, Number, Program, Value, replaced
 
 from ..engine import modes, random
@@ -36,10 +36,7 @@ from .numbers import Draw, Update
 from .traced import Bound, Traced
 
 _OWN = tuple(str(Path(inspect.getfile(x)).parent) for x in (Backend, CompileError))
-_NOT_NOTED = ("synchronize", "describe", "is_array", "lowering")
-CONTRACT = [
-    n for n, m in vars(Backend).items() if callable(m) and n[0] != "_" and n not in _NOT_NOTED
-]  # fmt: skip
+CONTRACT = [n for n in METHODS if n not in ("synchronize", "describe", "is_array")]
 IN_PLACE = {n for n in CONTRACT if "In place" in (getattr(Backend, n).__doc__ or "")}
 WITH_OUT = {n for n in CONTRACT if "out" in inspect.signature(getattr(Backend, n)).parameters}
 # Where a method's arguments seed and counter are, one after the other.

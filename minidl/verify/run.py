@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from backends import Backend
+from backends import METHODS, Backend
 
 from .. import ops
 from ..engine.modes import get_backend
 from ..errors import ArgumentError
-from .conformance import Run, contract_methods, every_run, level
+from .conformance import Run, every_run, level
 from .doors import DOORS, Door
 from .gradients import CHECKS, Case, check_values, every_case
 from .record import Record, recording
@@ -121,7 +121,7 @@ def verify(
         listed = ", ".join(sorted(unknown))
         raise ArgumentError(f"verify: {listed} is no method of the contract, operation or law")
     rows = {subject: known[subject] for subject in only or known}
-    for method in rows.keys() & set(contract_methods()):
+    for method in rows.keys() & set(METHODS):
         _signature(found, rows[method])
     everything: list[Run | Case | Door] = [*every_run(), *every_case(), *DOORS]
     works = [work for work in everything if not rows.keys().isdisjoint(work.subjects)]
@@ -165,10 +165,9 @@ def _named() -> Iterator[tuple[str, Callable[[Backend], object]]]:
 
 def _subjects() -> list[tuple[str, str]]:
     """(kind, name) of every row: first what the contract says, then what is built on it."""
-    methods = contract_methods()
-    laws = dict.fromkeys(s for run in every_run() for s in run.subjects if s not in methods)
-    operations = [name for name in ops.__all__ if name not in (*methods, "native_index")]
-    named = {"method": methods, "operation": operations, "law": laws}
+    laws = dict.fromkeys(s for run in every_run() for s in run.subjects if s not in METHODS)
+    operations = [name for name in ops.__all__ if name not in (*METHODS, "native_index")]
+    named = {"method": METHODS, "operation": operations, "law": laws}
     return [(kind, name) for kind, names in named.items() for name in names]
 
 
