@@ -17,11 +17,12 @@ from .compare import (
 )  # fmt: skip
 from .conv import conv2d, conv2d_input_grad, conv2d_weight_grad, conv_transpose2d
 from .dropout import dropout
+from .copies import alias, astype, clone, to_backend
 from .elementwise import (
-    abs, add, alias, astype, clip, clone, cos, divide, erf, exp, log, maximum, minimum, multiply,
-    negative, pow, sign, sin, sqrt, subtract, tanh, to_backend, where,
+    add, clip, divide, maximum, minimum, multiply, pow, subtract, where,
 )  # fmt: skip
 from .embedding import embedding, embedding_grad
+from .indexing import gather, gather_grad, getitem, getitem_grad, index_add
 from .linear import einsum, linear, linear_relu, matmul
 from .loss import (
     binary_cross_entropy_with_logits, cross_entropy, huber_loss, kl_div, l1_loss, mse_loss,
@@ -38,9 +39,10 @@ from .reduce import (
     softmax_grad, sum, var,
 )  # fmt: skip
 from .shape import (
-    broadcast_to, concatenate, expand, flatten, flip, gather, gather_grad, getitem, getitem_grad,
-    index_add, pad, permute, reshape, split, squeeze, stack, swapaxes, transpose, unsqueeze,
+    broadcast_to, concatenate, expand, flatten, flip, pad, permute, reshape, split, squeeze, stack,
+    swapaxes, transpose, unsqueeze,
 )  # fmt: skip
+from .unary import abs, cos, erf, exp, log, negative, sign, sin, sqrt, tanh
 
 __all__ = [
     "abs", "adaptive_avg_pool2d", "adaptive_max_pool2d", "add", "alias", "argmax", "argmin",

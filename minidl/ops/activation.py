@@ -9,7 +9,8 @@ from ..engine.apply import apply
 from ..engine.function import Function
 from ..engine.tensor import Tensor
 from . import check
-from .elementwise import erf, tanh, where
+from .elementwise import where
+from .unary import erf, tanh
 
 
 class Sigmoid(Function):

@@ -15,10 +15,12 @@ from ..engine.tensor import Tensor
 from ..errors import DTypeError, ShapeError
 from . import check
 from .dropout import Dropout
-from .elementwise import exp, where
+from .elementwise import where
+from .indexing import getitem
 from .linear import matmul
 from .reduce import logsumexp
-from .shape import broadcast_to, getitem, reshape, swapaxes, transpose
+from .shape import broadcast_to, reshape, swapaxes, transpose
+from .unary import exp
 
 BY_HEAD = (0, 2, 1, 3)  # (N, T, H, D) <-> (N, H, T, D)
 

@@ -277,3 +277,9 @@ def _native(x: Tensor, item: Any, at: int, lengths: tuple[int, ...]) -> Any:
         "getitem", f"the index for axis {at}", Tensor(native, x.backend), -lengths[0], lengths[0]
     )
     return native
+
+
+def signed(function: str, *operands: Any) -> None:
+    """Raise DTypeError if there is nothing but masks."""
+    if all(map(is_mask, operands)):
+        raise DTypeError(f"{function}: masks have no sign; use ~x, a != b, or .astype('int64')")

@@ -13,10 +13,12 @@ from ..engine.tensor import Tensor
 from ..errors import ShapeError
 from . import check
 from .activation import softplus
-from .elementwise import clip, exp, log, where
+from .elementwise import clip, where
+from .indexing import gather
 from .reduce import log_softmax, mean
 from .reduce import sum as total
-from .shape import gather, reshape, transpose
+from .shape import reshape, transpose
+from .unary import exp, log
 
 REDUCTIONS = ("mean", "sum", "none")
 

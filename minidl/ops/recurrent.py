@@ -16,9 +16,10 @@ from ..engine.tensor import Tensor
 from ..errors import ShapeError
 from . import check
 from .activation import relu, sigmoid
-from .elementwise import tanh, where
+from .elementwise import where
 from .linear import linear
 from .shape import split, stack, unsqueeze
+from .unary import tanh
 
 
 class RNN(Function):

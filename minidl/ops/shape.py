@@ -1,4 +1,4 @@
-"""The same elements in another order, shape or selection, and the way back."""
+"""The same elements in another order or shape, and the way back."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..engine.apply import apply
 from ..engine.creation import as_shape
 from ..engine.function import Function
 from ..engine.tensor import Axis, Tensor
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, ShapeError
 from . import check
-from .check import native_index
+from .indexing import getitem
 
 
 class Reshape(Function):
@@ -31,159 +31,6 @@ class Reshape(Function):
 
     def backward(self, grad: Any) -> Any:
         return self.backend.reshape(grad, self.before)
-
-
-class Transpose(Function):
-    """Axes in another order; backward uses the inverse permutation."""
-
-    view = True
-
-    def __init__(self, axes: tuple[int, ...]) -> None:
-        self.axes = axes
-
-    def forward(self, x: Any) -> Any:
-        return self.backend.transpose(x, self.axes)
-
-    def backward(self, grad: Any) -> Any:
-        inverse = sorted(range(len(self.axes)), key=self.axes.__getitem__)
-        return self.backend.transpose(grad, tuple(inverse))
-
-
-class BroadcastTo(Function):
-    """x repeated to a larger shape; the graph sums the gradient over the repetitions."""
-
-    view = True
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-
-    def forward(self, x: Any) -> Any:
-        return self.backend.broadcast_to(x, self.shape)
-
-    def backward(self, grad: Any) -> Any:
-        return grad
-
-
-class Concatenate(Function):
-    """Tensors one behind another along axis; each gets its part of the gradient."""
-
-    def __init__(self, axis: int) -> None:
-        self.axis = axis
-
-    def forward(self, *xs: Any) -> Any:
-        self.lengths = [x.shape[self.axis] for x in xs]
-        return self.backend.concatenate(xs, self.axis)
-
-    def backward(self, grad: Any) -> Any:
-        pieces, start = [], 0
-        for length in self.lengths:
-            part = (*[slice(None)] * self.axis, slice(start, start + length))
-            pieces.append(self.backend.getitem(grad, part))
-            start += length
-        return tuple(pieces)
-
-
-class Pad(Function):
-    """x in a frame of a constant; the frame's gradient is dropped."""
-
-    def __init__(self, widths: Sequence[tuple[int, int]], value: float) -> None:
-        self.widths, self.value = widths, value
-
-    def forward(self, x: Any) -> Any:
-        self.inside = tuple(
-            slice(before, before + n) for (before, _), n in zip(self.widths, x.shape, strict=True)
-        )
-        return self.backend.pad(x, self.widths, self.value)
-
-    def backward(self, grad: Any) -> Any:
-        return self.backend.getitem(grad, self.inside)
-
-
-class Flip(Function):
-    """x backwards along axes; so is its gradient."""
-
-    view = True
-
-    def __init__(self, axes: tuple[int, ...]) -> None:
-        self.axes = axes
-
-    def forward(self, x: Any) -> Any:
-        return self.backend.flip(x, self.axes)
-
-    def backward(self, grad: Any) -> Any:
-        return self.backend.flip(grad, self.axes)
-
-
-class GetItem(Function):
-    """y = x[index]; an element that was taken twice gets both gradients."""
-
-    def __init__(self, index: Any) -> None:
-        self.index = index
-        items = index if isinstance(index, tuple) else (index,)
-        self.view = all(not hasattr(item, "dtype") for item in items)  # index arrays make copies
-
-    def forward(self, x: Any) -> Any:
-        self.shape = x.shape
-        return self.backend.getitem(x, self.index)
-
-    def backward(self, grad: Any) -> Any:
-        return self.backend.getitem_grad(grad, self.index, self.shape)
-
-
-class GetItemGrad(Function):
-    """Zeros with g added at index: linear in g, and its gradient is getitem again."""
-
-    def __init__(self, index: Any, shape: tuple[int, ...]) -> None:
-        self.index, self.shape = index, shape
-
-    def forward(self, grad: Any) -> Any:
-        return self.backend.getitem_grad(grad, self.index, self.shape)
-
-    def backward(self, grad: Any) -> Any:
-        return self.backend.getitem(grad, self.index)
-
-
-class Gather(Function):
-    """y[i] = x[index[i]] along axis; backward adds to where it was taken."""
-
-    def __init__(self, axis: int) -> None:
-        self.axis = axis
-
-    def forward(self, x: Any, index: Any) -> Any:
-        self.index, self.shape = index, x.shape
-        return self.backend.gather(x, self.axis, index)
-
-    def backward(self, grad: Any) -> Any:
-        return self.backend.gather_grad(grad, self.axis, self.index, self.shape), None
-
-
-class GatherGrad(Function):
-    """Zeros with g added where gather took it; its gradient is gather again."""
-
-    def __init__(self, axis: int, shape: tuple[int, ...]) -> None:
-        self.axis, self.shape = axis, shape
-
-    def forward(self, grad: Any, index: Any) -> Any:
-        self.index = index
-        return self.backend.gather_grad(grad, self.axis, index, self.shape)
-
-    def backward(self, grad: Any) -> Any:
-        return self.backend.gather(grad, self.axis, self.index), None
-
-
-class IndexAdd(Function):
-    """y = x with source's slices added at index along axis; source gets g at index."""
-
-    def __init__(self, axis: int) -> None:
-        self.axis = axis
-
-    def forward(self, x: Any, index: Any, source: Any) -> Any:
-        self.index = index
-        return self.backend.index_add(x, self.axis, index, source)
-
-    def backward(self, grad: Any) -> Any:
-        taken = (*[slice(None)] * self.axis, self.index)
-        return grad, None, self.backend.getitem(grad, taken) if self.needs[2] else None
 
 
 def reshape(x: Tensor, shape: Any) -> Tensor:
@@ -209,41 +56,6 @@ def reshape(x: Tensor, shape: Any) -> Tensor:
             f"reshape: {x.size} elements (shape {x.shape}) do not fill shape {tuple(wanted)}"
         )
     return apply(Reshape(tuple(wanted)), x)
-
-
-def transpose(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
-    """Axes in another order, as in NumPy (PyTorch's `permute`); reversed if None. Raises:
-    ShapeError.
-
-    >>> from minidl import zeros
-    >>> transpose(zeros((2, 3, 4)), (1, 0, 2)).shape
-    (3, 2, 4)
-    """
-    check.tensors("transpose", x=x)
-    if axes is None:
-        return apply(Transpose(tuple(reversed(range(x.ndim)))), x)
-    named = tuple(axes) if isinstance(axes, Iterable) else axes
-    order = check.axes("transpose", named, x.ndim) or ()
-    if len(order) != x.ndim:
-        raise ShapeError(f"transpose: {axes} does not name all {x.ndim} axes of shape {x.shape}")
-    return apply(Transpose(order), x)
-
-
-permute = transpose
-
-
-def swapaxes(x: Tensor, a: int, b: int) -> Tensor:
-    """Two axes exchanged. Raises: ShapeError.
-
-    >>> from minidl import zeros
-    >>> swapaxes(zeros((2, 3, 4)), 0, -1).shape
-    (4, 3, 2)
-    """
-    check.tensors("swapaxes", x=x)
-    order = list(range(x.ndim))
-    a, b = check.axis("swapaxes", a, x.ndim), check.axis("swapaxes", b, x.ndim)
-    order[a], order[b] = b, a
-    return transpose(x, order)
 
 
 def flatten(x: Tensor, start: int = 0) -> Tensor:
@@ -288,6 +100,72 @@ def unsqueeze(x: Tensor, axis: int) -> Tensor:
     return apply(Reshape((*x.shape[:at], 1, *x.shape[at:])), x)
 
 
+class Transpose(Function):
+    """Axes in another order; backward uses the inverse permutation."""
+
+    view = True
+
+    def __init__(self, axes: tuple[int, ...]) -> None:
+        self.axes = axes
+
+    def forward(self, x: Any) -> Any:
+        return self.backend.transpose(x, self.axes)
+
+    def backward(self, grad: Any) -> Any:
+        inverse = sorted(range(len(self.axes)), key=self.axes.__getitem__)
+        return self.backend.transpose(grad, tuple(inverse))
+
+
+def transpose(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
+    """Axes in another order, as in NumPy (PyTorch's `permute`); reversed if None. Raises:
+    ShapeError.
+
+    >>> from minidl import zeros
+    >>> transpose(zeros((2, 3, 4)), (1, 0, 2)).shape
+    (3, 2, 4)
+    """
+    check.tensors("transpose", x=x)
+    if axes is None:
+        return apply(Transpose(tuple(reversed(range(x.ndim)))), x)
+    named = tuple(axes) if isinstance(axes, Iterable) else axes
+    order = check.axes("transpose", named, x.ndim) or ()
+    if len(order) != x.ndim:
+        raise ShapeError(f"transpose: {axes} does not name all {x.ndim} axes of shape {x.shape}")
+    return apply(Transpose(order), x)
+
+
+permute = transpose
+
+
+def swapaxes(x: Tensor, a: int, b: int) -> Tensor:
+    """Two axes exchanged. Raises: ShapeError.
+
+    >>> from minidl import zeros
+    >>> swapaxes(zeros((2, 3, 4)), 0, -1).shape
+    (4, 3, 2)
+    """
+    check.tensors("swapaxes", x=x)
+    order = list(range(x.ndim))
+    a, b = check.axis("swapaxes", a, x.ndim), check.axis("swapaxes", b, x.ndim)
+    order[a], order[b] = b, a
+    return transpose(x, order)
+
+
+class BroadcastTo(Function):
+    """x repeated to a larger shape; the graph sums the gradient over the repetitions."""
+
+    view = True
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def forward(self, x: Any) -> Any:
+        return self.backend.broadcast_to(x, self.shape)
+
+    def backward(self, grad: Any) -> Any:
+        return grad
+
+
 def broadcast_to(x: Tensor, shape: Any) -> Tensor:
     """x repeated to shape (PyTorch's `expand`); nothing is copied. Raises: ShapeError.
 
@@ -305,6 +183,25 @@ def broadcast_to(x: Tensor, shape: Any) -> Tensor:
 
 
 expand = broadcast_to
+
+
+class Concatenate(Function):
+    """Tensors one behind another along axis; each gets its part of the gradient."""
+
+    def __init__(self, axis: int) -> None:
+        self.axis = axis
+
+    def forward(self, *xs: Any) -> Any:
+        self.lengths = [x.shape[self.axis] for x in xs]
+        return self.backend.concatenate(xs, self.axis)
+
+    def backward(self, grad: Any) -> Any:
+        pieces, start = [], 0
+        for length in self.lengths:
+            part = (*[slice(None)] * self.axis, slice(start, start + length))
+            pieces.append(self.backend.getitem(grad, part))
+            start += length
+        return tuple(pieces)
 
 
 def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
@@ -374,6 +271,22 @@ def split(x: Tensor, size: int | Sequence[int], axis: int = 0) -> tuple[Tensor, 
     return tuple(getitem(x, (*before, slice(a, b))) for a, b in pairwise(starts))
 
 
+class Pad(Function):
+    """x in a frame of a constant; the frame's gradient is dropped."""
+
+    def __init__(self, widths: Sequence[tuple[int, int]], value: float) -> None:
+        self.widths, self.value = widths, value
+
+    def forward(self, x: Any) -> Any:
+        self.inside = tuple(
+            slice(before, before + n) for (before, _), n in zip(self.widths, x.shape, strict=True)
+        )
+        return self.backend.pad(x, self.widths, self.value)
+
+    def backward(self, grad: Any) -> Any:
+        return self.backend.getitem(grad, self.inside)
+
+
 def pad(x: Tensor, widths: Sequence[tuple[int, int]] | int, value: float = 0) -> Tensor:
     """x framed by a constant: widths[axis] = (before, after), or one width for all sides.
 
@@ -398,6 +311,21 @@ def pad(x: Tensor, widths: Sequence[tuple[int, int]] | int, value: float = 0) ->
     return apply(Pad(pairs, value), x)
 
 
+class Flip(Function):
+    """x backwards along axes; so is its gradient."""
+
+    view = True
+
+    def __init__(self, axes: tuple[int, ...]) -> None:
+        self.axes = axes
+
+    def forward(self, x: Any) -> Any:
+        return self.backend.flip(x, self.axes)
+
+    def backward(self, grad: Any) -> Any:
+        return self.backend.flip(grad, self.axes)
+
+
 def flip(x: Tensor, axis: Axis = None) -> Tensor:
     """x backwards along axis (all axes if None). Raises: ShapeError.
 
@@ -408,85 +336,3 @@ def flip(x: Tensor, axis: Axis = None) -> Tensor:
     check.tensors("flip", x=x)
     chosen = check.axes("flip", axis, x.ndim)
     return apply(Flip(tuple(range(x.ndim)) if chosen is None else chosen), x)
-
-
-def getitem(x: Tensor, index: Any) -> Tensor:
-    """x[index] as in NumPy: numbers, slices, None, ..., masks, lists and integer tensors.
-
-    Raises: IndexRangeError, ShapeError, DTypeError.
-
-    >>> from minidl import tensor
-    >>> x = tensor([[1.0, 2.0], [3.0, 4.0]])
-    >>> x[:, -1], x[[1, 1], 0], x[x > 1.5]
-    (Tensor([2., 4.]), Tensor([3., 3.]), Tensor([2., 3., 4.]))
-    """
-    check.tensors("getitem", x=x)
-    return apply(GetItem(native_index(x, index)), x)
-
-
-def getitem_grad(grad: Tensor, index: Any, shape: tuple[int, ...]) -> Tensor:
-    """Zeros of shape with grad added at index: the gradient of getitem.
-
-    >>> from minidl import tensor
-    >>> getitem_grad(tensor([1.0, 2.0]), slice(0, 2), (3,))
-    Tensor([1., 2., 0.])
-    """
-    native = index.data if isinstance(index, Tensor) else index
-    return apply(GetItemGrad(native, shape), grad)
-
-
-def gather(x: Tensor, axis: int, index: Tensor) -> Tensor:
-    """y[i, j] = x[index[i, j], j] for axis 0, and so on: PyTorch's `gather`.
-
-    Shapes: index has as many axes as x and the same lengths, except along axis.
-    Raises: ShapeError, DTypeError, IndexRangeError.
-
-    >>> from minidl import tensor
-    >>> gather(tensor([[1.0, 2.0], [3.0, 4.0]]), 1, tensor([[1], [0]])).tolist()
-    [[2.0], [3.0]]
-    """
-    check.tensors("gather", x=x)
-    check.integers("gather", "index", index)
-    at = check.axis("gather", axis, x.ndim)
-    if index.ndim != x.ndim or any(
-        a != b for i, (a, b) in enumerate(zip(index.shape, x.shape, strict=True)) if i != at
-    ):
-        raise ShapeError(
-            f"gather: index {index.shape} must match x {x.shape} except along axis {axis}"
-        )
-    check.in_range("gather", "index", index, 0, x.shape[at])
-    return apply(Gather(at), x, index)
-
-
-def gather_grad(grad: Tensor, axis: int, index: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Zeros of shape with grad added where gather took it.
-
-    >>> from minidl import tensor
-    >>> gather_grad(tensor([1.0, 2.0]), 0, tensor([2, 2]), (3,))
-    Tensor([0., 0., 3.])
-    """
-    return apply(GatherGrad(axis, shape), grad, index)
-
-
-def index_add(x: Tensor, axis: int, index: Tensor, source: Tensor) -> Tensor:
-    """x with source's slice i added to slice index[i] along axis; a new tensor.
-
-    Shapes: index (R,); source as x, but of length R along axis.
-    Raises: ShapeError, DTypeError, IndexRangeError.
-
-    >>> from minidl import tensor, zeros
-    >>> index_add(zeros(3), 0, tensor([0, 2, 2]), tensor([1.0, 2.0, 3.0]))
-    Tensor([1., 0., 5.])
-    """
-    check.tensors("index_add", x=x, source=source)
-    check.integers("index_add", "index", index)
-    at = check.axis("index_add", axis, x.ndim)
-    if index.ndim != 1 or source.shape != (*x.shape[:at], index.shape[0], *x.shape[at + 1 :]):
-        raise ShapeError(
-            f"index_add: x {x.shape} along axis {axis} with index {index.shape} needs a source of "
-            f"{(*x.shape[:at], *index.shape, *x.shape[at + 1 :])}, got {source.shape}"
-        )
-    if source.dtype != x.dtype:
-        raise DTypeError(f"index_add: x is {x.dtype}, but source is {source.dtype}")
-    check.in_range("index_add", "index", index, 0, x.shape[at])
-    return apply(IndexAdd(at), x, index, source)

@@ -1,4 +1,4 @@
-"""Elementwise operations: values and gradients, the rule at every kink, broadcasting."""
+"""Elementwise arithmetic: values and gradients, the rule at every kink, broadcasting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import minidl
 from minidl import ops
 from minidl.errors import ArgumentError, DTypeError, ShapeError
-from minidl.verify.gradients import check_order, cotangent, covers, eighths, kink, spread
+from minidl.verify.gradients import check_order, cotangent, kink, spread
 from minidl.verify.operations.elementwise import CASES
 from minidl.verify.strategies import shapes
 from minidl.verify.tolerances import assert_close, assert_same, composed_bound
@@ -27,10 +27,7 @@ class TestCases(OperationCases):
 NAN, INF = np.nan, np.inf
 
 KINKS = {
-    "abs": (ops.abs, [-0.0, 0.0, NAN, INF, -INF], [0, 0, NAN, 1, -1]),
     "clip": (lambda x: ops.clip(x, -1, 1), [-1.0, 1.0, NAN, 2.0, -INF], [1, 1, 1, 0, 0]),
-    "sqrt": (ops.sqrt, [0.0, -1.0, NAN, INF], [INF, NAN, NAN, 0]),
-    "log": (ops.log, [0.0, -0.0, NAN, INF], [INF, -INF, NAN, 0]),
     "pow 0": (lambda x: x**0, [0.0, NAN, INF], [0, 0, 0]),
     "pow 1": (lambda x: x**1, [0.0, -2.0, INF], [1, 1, 1]),
     "pow 2": (lambda x: x**2, [0.0, -3.0, NAN], [0, -6, NAN]),
@@ -42,8 +39,6 @@ KINKS = {
     "divide": (lambda x: 1 / x, [0.0, -0.0, INF], [-INF, -INF, 0]),
     "maximum of a number": (lambda x: ops.maximum(x, 1), [0.0, 1.0, 2.0, NAN], [0, 0.5, 1, 1]),
     "minimum of a number": (lambda x: ops.minimum(x, 1), [0.0, 1.0, 2.0, NAN], [1, 0.5, 0, 1]),
-    "tanh": (ops.tanh, [-INF, INF, NAN], [0, 0, NAN]),
-    "erf": (ops.erf, [-INF, INF, NAN], [0, 0, NAN]),
 }  # fmt: skip
 
 
@@ -52,12 +47,12 @@ def test_the_rule_at_kinks_and_ends(backend, function, x, expected):
     assert_same(kink(function, x, backend), np.array(expected, np.float32), signed_zero=False)
 
 
-@pytest.mark.parametrize("name", ["abs", "clip", "maximum of a number"])
+@pytest.mark.parametrize("name", ["clip", "maximum of a number"])
 def test_a_second_derivative_at_a_kink_is_zero_not_nan(backend, name):
     function, points, _ = KINKS[name]
     finite = [p for p in points if np.isfinite(p)]
     x = minidl.tensor(finite, "float32", requires_grad=True, backend=backend)
-    (first,) = minidl.grad(function(x * x - 1).sum(), x, create_graph=True)
+    (first,) = minidl.grad(function(x * x).sum(), x, create_graph=True)
     (second,) = minidl.grad(first.sum(), x)
     assert np.isfinite(second.numpy()).all()
 
@@ -87,15 +82,6 @@ def test_where_lets_no_nan_through_from_the_branch_not_taken(backend, create_gra
     y = ops.where(x > 0, ops.where(x > 0, x, 1.0).sqrt(), 0.0).sum()
     (slope,) = minidl.grad(y, x, create_graph=create_graph)
     assert_same(slope.numpy(), np.array([0, 0.25], np.float32))
-
-
-def test_extreme_arguments_do_not_overflow(backend):
-    x = minidl.tensor([-1e30, -100.0, 100.0, 1e30], requires_grad=True, backend=backend)
-    for function in (ops.tanh, ops.erf):
-        y = function(x)
-        (slope,) = minidl.grad(y.sum(), x)
-        assert np.isfinite(y.numpy()).all()
-        assert np.isfinite(slope.numpy()).all()
 
 
 BROADCASTING = {
@@ -158,34 +144,6 @@ def test_gradients_of_repeated_operands_are_differentiated_again(backend, name, 
         check_order(function, xs, [0, 1], 2)
 
 
-@covers("to_backend")
-def test_to_backend(backend, other):
-    x = minidl.tensor(eighths(2, 3), requires_grad=True, backend=backend)
-    y = ops.to_backend(x, other)
-    assert y.backend is other
-    assert_same(y.numpy(), x.numpy())
-    y.backward(minidl.tensor(spread(2, 3), backend=other))
-    assert_same(x.grad.numpy(), spread(2, 3))
-
-
-def test_there_and_back_is_another_tensor(backend, other):
-    """In a graph of gradients, each saved value must be found to be the one or the other."""
-    x = minidl.tensor([2.0], requires_grad=True, backend=backend)
-    back = x.to(other).to(backend)
-    (slope,) = minidl.grad(x * back, x, create_graph=True)  # back, and x through back
-    (for_back,) = minidl.grad(slope, back)
-    assert for_back.tolist() == [1]
-
-
-def test_astype_passes_the_gradient_back_in_the_first_dtype(backend):
-    x = minidl.tensor([1.0, 2.0], requires_grad=True, backend=backend)
-    (x.astype("float64") * 3).sum().backward()
-    assert_same(x.grad.numpy(), np.array([3, 3], np.float32))
-    assert not x.astype("int64").requires_grad
-    with pytest.raises(DTypeError, match="float16"):
-        x.astype("float16")
-
-
 def test_bad_arguments(backend):
     x = minidl.ones(2, backend=backend)
     with pytest.raises(DTypeError, match="where: needs tensors or numbers, got list"):
@@ -196,32 +154,6 @@ def test_bad_arguments(backend):
         ops.where(x > 0, None, x)
     with pytest.raises(ShapeError, match=r"where: shapes \(2,\) and \(3,\)"):
         ops.where(x > 0, minidl.ones(3, backend=backend), 0.0)
-
-
-UNARY_NAMES = [
-    "abs", "alias", "clip", "clone", "cos", "erf", "exp", "gelu", "leaky_relu", "log", "negative",
-    "relu", "sigmoid", "sign", "silu", "sin", "softplus", "sqrt", "tanh",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", UNARY_NAMES)
-@pytest.mark.parametrize("foreign", [[1.0], np.ones(1), 1.0, None], ids=lambda v: type(v).__name__)
-def test_what_is_no_tensor_is_refused(name, foreign):
-    with pytest.raises(DTypeError, match=r"(?i)expected a Tensor|must be a Tensor"):
-        getattr(ops, name)(foreign)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["cos", "erf", "exp", "gelu", "leaky_relu", "log", "sigmoid", "silu", "sin", "softplus",
-     "sqrt", "tanh"],
-)  # fmt: skip
-@pytest.mark.parametrize("dtype", ["bool", "int8", "int64"])
-def test_smooth_functions_of_integers(backend, name, dtype):
-    """Refused by name: NumPy would make float16 of eight bits, which is no dtype here."""
-    x = minidl.tensor([1, 0, 2], dtype, backend=backend)
-    with pytest.raises(DTypeError, match=rf"{name}: x must be floating.*{dtype}"):
-        getattr(ops, name)(x)
 
 
 def test_where_of_two_numbers_has_the_dtype_of_a_new_tensor(backend):
