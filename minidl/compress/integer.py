@@ -26,6 +26,7 @@ from ..nn.summary import MULTIPLY_ADDS
 from ..ops import check
 from .graph import Node, Value, trace
 from .integer_plan import Plan, Slot, Step, layer_path
+from .integer_recurrent import FillStep, LSTMStep, StatesStep
 from .integer_steps import PLAIN, IntegerStep, LayerStep
 from .integer_tokens import AttentionStep, EmbeddingStep, LayerNormStep
 from .models import backend_of
@@ -86,7 +87,7 @@ def planned(model: Module, example: Tensor, how: How) -> Plan:
     not return one tensor.
     """
     plan = Plan(trace(model, example), how.chooses)
-    if not any(step.kind == "layer" for step in plan.steps):
+    if not any(step.kind in ("layer", "lstm") for step in plan.steps):
         raise ArgumentError(
             f"quantize_model: no layer among them is used: {how.modules or 'the whole model'};"
             " the model runs without Linear and Conv2d layers"
@@ -96,7 +97,10 @@ def planned(model: Module, example: Tensor, how: How) -> Plan:
     return plan
 
 
-_KINDS = {**PLAIN, "attention": AttentionStep, "layer_norm": LayerNormStep}
+_KINDS = {
+    **PLAIN, "attention": AttentionStep, "layer_norm": LayerNormStep, "states": StatesStep,
+    "fill": FillStep,
+}  # fmt: skip
 _JOINED = ("weight_scale", "bias")
 
 
@@ -258,9 +262,10 @@ class IntegerModel(Module):
 
 
 def _step(plan: Plan, step: Step, known: Any, grids: Sequence[Grid], how: How) -> IntegerStep:
-    if step.kind == "layer":
+    if step.kind in ("layer", "lstm"):
+        made = LayerStep if step.kind == "layer" else LSTMStep
         per_channel = how.weights == "per_channel"
-        return LayerStep(plan, step, known, grids, how.weight_scheme, per_channel)
+        return made(plan, step, known, grids, how.weight_scheme, per_channel)
     if step.kind == "embedding":
         return EmbeddingStep(plan, step, known, grids)
     kind: type[IntegerStep] = _KINDS[step.kind]

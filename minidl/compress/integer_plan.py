@@ -19,6 +19,7 @@ from ..engine.tensor import Tensor
 from ..errors import DTypeError, ShapeError
 from .graph import Graph, Node, Size, Value
 from .models import inputs as inputs_of
+from .recurrences import of_states, recurrence, seen, steady_values
 
 LAYERS = ("Conv2d", "Linear", "LinearRelu")
 ONE_BY_ONE = (
@@ -27,7 +28,7 @@ ONE_BY_ONE = (
     "Divide", "Maximum", "Minimum",
 )  # fmt: skip
 MOVED = ("Reshape", "Transpose", "GetItem", "Flip", "BroadcastTo", "Alias", "Clone")
-ON_THE_SAME_GRID = ("move", "max_pool")
+ON_THE_SAME_GRID = ("move", "max_pool", "states", "fill")
 
 
 class Slot(NamedTuple):
@@ -60,6 +61,11 @@ class Point(NamedTuple):
 
     value: Value
     table: Value | None = None
+
+    @property
+    def of_states(self) -> bool:
+        """Whether it is the states of an LSTM, whose grid has a scale of its own kind."""
+        return self.value.producer is not None and self.value.producer.op == "LSTM"
 
 
 class Door(NamedTuple):
@@ -102,13 +108,16 @@ class Plan:
         self._done: set[Node] = set(self.beforehand)
         self._known = {n.output for n in self.beforehand}
         self._known |= {v for v in graph.values if v.tensor is not None}
+        self._steady = steady_values(graph)
+        self.live = _live(graph)
         for value in graph.inputs:
             if value.dtype.kind == "f" and self._wanted(value):
                 self._as(value, True)
-        for node in graph.nodes:
+        for node in self.live:
             if node not in self._done:
                 self._plan(node)
         self.outputs = [self._as(value, False) for value in graph.outputs]
+        self.steps = self._needed()
 
     # -- deciding -------------------------------------------------------------------------------
     def _plan(self, node: Node) -> None:
@@ -121,26 +130,30 @@ class Plan:
             self._add(Step("embedding", [node], inputs, Slot(node.output, True)), node.inputs[0])
             return
         coded = any(Slot(v, True) in self._made for v in moving)
-        coded = coded or (node.op in MOVED and self._wanted(node.output))
+        coded = coded or (_moves(node) and self._wanted(node.output))
         kind = self._kind(node, moving) if coded else ""
         inputs = [self._as(v, bool(kind) and v.dtype.kind == "f") for v in moving]
         if not kind:
             self._add(Step("float", [node], inputs, Slot(node.output, False)))
             return
         step = Step(kind, [node], inputs, Slot(node.output, True))
-        if kind in ("add", "lookup", "move"):
+        if kind in ("add", "lookup", "move", "states"):
             self._extend(step)
         if kind in ON_THE_SAME_GRID:
-            self.grid[step.output.value] = self.grid[inputs[0].value]
+            self.grid[step.output.value] = self.grid[inputs[-1].value]
         self._add(step)
 
     def _wanted(self, value: Value) -> bool:
         """Whether a layer needs codes of a value, perhaps after it moved."""
         return any(
             self._is_layer(node) if node.op in LAYERS
-            else node.op in MOVED and self._wanted(node.output)
-            for node in value.consumers
+            else _moves(node) and self._wanted(node.output)
+            for node in self._readers(value)
         )  # fmt: skip
+
+    def _readers(self, value: Value) -> list[Node]:
+        """The operations that read a value, without those that nobody needs."""
+        return [node for node in value.consumers if node in self.live]
 
     def _moving(self, node: Node) -> list[Value]:
         """The inputs that are not known beforehand."""
@@ -153,9 +166,13 @@ class Plan:
             *others, mask = node.inputs
             fits = mask is None or mask.dtype.kind == "b"
             return "attention" if fits and all(x in moving for x in others) else ""
+        if op == "Where":
+            return "fill" if node.inputs[:2] == tuple(moving) and node.inputs[2] == 0 else ""
         if any(x.dtype.kind != "f" for x in moving):
             return ""
-        if op in MOVED:
+        if of_states(node):
+            return "states"
+        if _moves(node):
             return "move" if len(moving) == 1 else ""
         if op == "MaxPool2d":
             return "max_pool"
@@ -180,12 +197,18 @@ class Plan:
         )
 
     def _layer(self, node: Node) -> None:
-        """A layer with all that can be part of its last multiplication."""
+        """A layer with all that can be part of its last multiplication, or an LSTM."""
         x = self._as(node.inputs[0], True)
+        nodes = recurrence(node, self._known, self._steady, self._readers)
+        if nodes:
+            lengths = nodes[-1].inputs[-1]
+            inputs = [x] if lengths is None else [x, self._as(lengths, False)]
+            self._add(Step("lstm", nodes, inputs, Slot(nodes[-1].output, True)))
+            return
         step = Step("layer", [node], [x], Slot(node.output, True), [], node.op == "LinearRelu")
         self._extend(step)
         last = step.output.value
-        final = not last.consumers and last in self.graph.outputs
+        final = not self._readers(last) and last in self.graph.outputs
         step.output = Slot(last, not final)
         self._add(step)
 
@@ -193,7 +216,7 @@ class Plan:
         """Let a step take in the operations after it that cost nothing then."""
         while True:
             last = step.output.value
-            following = last.consumers
+            following = self._readers(last)
             if len(following) != 1 or last in self.graph.outputs or following[0] in self._done:
                 return
             node = following[0]
@@ -207,8 +230,8 @@ class Plan:
         moving = self._moving(node)
         if len(moving) != 1:
             return False
-        if step.kind == "move":
-            return node.op in MOVED
+        if step.kind in ("move", "states"):
+            return _moves(node)
         if step.kind == "lookup":
             return self._kind(node, moving) == "lookup"
         if node.op == "Relu" and not step.relu:
@@ -233,7 +256,7 @@ class Plan:
         The largest sum of a window has the largest code.
         """
         kernel, stride, padding = node.settings["settings"]
-        if step.nodes[0].op != "Conv2d" or not node.output.consumers:
+        if step.nodes[0].op != "Conv2d" or not self._readers(node.output):
             return False
         if kernel != stride or padding != (0, 0):
             return False
@@ -279,6 +302,15 @@ class Plan:
             self.grid[value] = len(self.points)
             self.points.append(Point(value, table))
 
+    def _needed(self) -> list[Step]:
+        """The steps without those whose result went into another step beforehand."""
+        needed, kept = set(self.outputs), []
+        for step in reversed(self.steps):
+            if step.output in needed:
+                kept.append(step)
+                needed.update(step.inputs)
+        return kept[::-1]
+
     # -- running in float -------------------------------------------------------------------------
     def known(self) -> dict[Value, Any]:
         """Parameters, buffers and constants, and what follows from them alone."""
@@ -290,7 +322,7 @@ class Plan:
     def watch(self, batches: Iterable[Any], see: Callable[[Value, Tensor], None]) -> None:
         """Run the model on batches, showing all values that have a grid."""
         known, points = self.known(), {p.value for p in self.points if p.table is None}
-        later = [node for node in self.graph.nodes if node not in self.beforehand]
+        later = [node for node in self.live if node not in self.beforehand]
         for batch in batches:
             x = inputs_of(batch, self.graph.model)
             size = self.door.batch(x)
@@ -301,7 +333,7 @@ class Plan:
             for node in later:
                 result = held[node.output] = apply(node.at(size), *_arguments(node, held))
                 if node.output in points:
-                    see(node.output, result)
+                    see(node.output, seen(node, result))
 
 
 def layer_path(node: Node) -> str:
@@ -326,6 +358,21 @@ def _beforehand(graph: Graph) -> dict[Node, None]:
             found[node] = None
             known.add(node.output)
     return found
+
+
+def _moves(node: Node) -> bool:
+    """Whether an operation only moves numbers: so does one that stacks a single tensor."""
+    return node.op in MOVED or (node.op == "Concatenate" and len(node.inputs) == 1)
+
+
+def _live(graph: Graph) -> dict[Node, None]:
+    """The operations that the result needs, in order."""
+    needed, found = set(graph.outputs), []
+    for node in reversed(graph.nodes):
+        if node.output in needed:
+            found.append(node)
+            needed.update(x for x in node.inputs if isinstance(x, Value))
+    return dict.fromkeys(reversed(found))
 
 
 def _together(node: Node) -> bool:

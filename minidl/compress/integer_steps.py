@@ -26,6 +26,7 @@ from .graph import Node, Value
 from .integer_plan import Plan, Step, folded, layer_path
 from .layers import Coded
 from .models import backend_of
+from .nodes import resolved
 from .qtensor import SYMMETRIC, Scheme, quantize
 from .requantize import (
     LONGEST_SHIFT,
@@ -360,7 +361,7 @@ class FloatStep(IntegerStep):
         for i, x in enumerate(node.inputs):
             if isinstance(x, Value) and x not in slots:
                 self.register_buffer(f"input{i}", known[x].detach().clone())
-                self.arguments.append(("buffer", f"input{i}"))
+                self.arguments.append(("buffer", (f"input{i}", x.sizes)))
             else:
                 self.arguments.append(("slot", slots[x]) if isinstance(x, Value) else ("is", x))
 
@@ -368,18 +369,27 @@ class FloatStep(IntegerStep):
         def at(batch: int) -> Call:
             function = self.node.at(batch)
             function.backend = lib
+            fixed = {
+                i: self._fixed(lib, kind, resolved(which, batch))
+                for i, (kind, which) in enumerate(self.arguments) if kind != "slot"
+            }  # fmt: skip
+            slots = [(i, which) for i, (kind, which) in enumerate(self.arguments) if kind == "slot"]
 
             def call(*xs: Array) -> Array:
-                return function.forward(*(self._argument(*a, xs) for a in self.arguments))
+                held = {**fixed, **{i: xs[slot] for i, slot in slots}}
+                return function.forward(*(held[i] for i in range(len(held))))
 
             return call
 
         return at
 
-    def _argument(self, kind: str, which: Any, xs: tuple[Array, ...]) -> Any:
-        if kind == "slot":
-            return xs[which]
-        return getattr(self, which).data if kind == "buffer" else which
+    def _fixed(self, lib: Backend, kind: str, which: Any) -> Any:
+        """An argument that does not come from another step."""
+        if kind == "is":
+            return which
+        name, shape = which
+        data = getattr(self, name).data
+        return data if data.shape == shape else lib.broadcast_to(data, shape)
 
 
 PLAIN: dict[str, type[IntegerStep]] = {

@@ -10,14 +10,16 @@ import numpy as np
 from ..engine.dtypes import float32
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, DTypeError
-from ..nn import Conv2d, Linear, Module
+from ..nn import LSTM, Conv2d, Linear, Module
 from ..ops import check
 from .integer import How, IntegerModel, weight_scheme, within
 from .layers import Coded, QuantConv2d, QuantLinear
-from .models import clone, compressible, replace
+from .models import clone, replace
 from .observer import MinMax, Observer
 from .qtensor import scheme_of
 from .static import quantize_static
+
+LAYERS: tuple[type[Module], ...] = (Linear, Conv2d)  # that become dynamic ones
 
 
 def quantize_model(
@@ -34,7 +36,9 @@ def quantize_model(
 
     calibration: batches, such as a DataLoader gives; their first tensor goes into the model. The
     result is an `IntegerModel`: everything between the first layer and the last runs on codes,
-    whose ranges are what `observer` makes of the batches (static). None: Linear and Conv2d layers
+    whose ranges are what `observer` makes of the batches (static); an LSTM does, unless its last
+    cells are read or its first states depend on the input, and a GRU or RNN stays float, as the
+    printed program says of whatever does. None: Linear and Conv2d layers
     alone are replaced, and take the range of each batch (dynamic), which needs no data but a pass
     over every input. weights: one scale per output channel ("per_channel") or per tensor
     ("per_tensor"); always symmetric, so that zeros of a pruned layer stay zero; their codes may
@@ -89,7 +93,7 @@ def settings(
     bits = check.integer(name, "weight_bits", weight_bits)
     names = None if modules is None else tuple(modules)
     how = How(weights, scheme_of(activations), weight_scheme(bits), names)
-    layers(name, model, names)
+    layers(name, model, names, (*LAYERS, LSTM))
     return how
 
 
@@ -101,8 +105,9 @@ def check_batches(name: str, calibration: Any) -> None:
 
 
 def layers(
-    name: str, model: Module, modules: tuple[str, ...] | None = None
-) -> list[Linear | Conv2d]:
+    name: str, model: Module, modules: tuple[str, ...] | None = None,
+    kinds: tuple[type[Module], ...] = LAYERS,
+) -> list[Any]:  # fmt: skip
     """The layers to quantize. Raises: ArgumentError, DTypeError."""
     every = dict(model.named_modules())
     if any(isinstance(module, (Coded, IntegerModel)) for module in every.values()):
@@ -116,14 +121,15 @@ def layers(
         raise ArgumentError(f"{name}: no module {unknown[0]!r}; there are {sorted(every)}")
     found = {
         path: m for path, m in every.items()
-        if compressible(m) and any(within(path, part) for part in chosen)
+        if isinstance(m, kinds) and any(within(path, part) for part in chosen)
     }  # fmt: skip
     if not found:
-        raise ArgumentError(f"{name}: there is no Linear or Conv2d to quantize")
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise ArgumentError(f"{name}: there is no {names} to quantize")
     for path, layer in found.items():
-        if layer.weight.dtype != float32:
+        dtype = next(layer.parameters()).dtype
+        if dtype != float32:
             raise DTypeError(
-                f"{name}: {path or 'the layer'} is {layer.weight.dtype}; convert the model"
-                " first: model.float()"
+                f"{name}: {path or 'the layer'} is {dtype}; convert the model first: model.float()"
             )
     return list(found.values())

@@ -33,6 +33,7 @@ from .models import backend_of, clone
 from .observer import MinMax, MovingAverageMinMax
 from .post_training import check_batches, settings
 from .qtensor import Scheme, grids, ranges
+from .recurrences import at
 from .requantize import Grid
 from .static import calibrated, plan_of, table_grid
 
@@ -49,6 +50,9 @@ class QATModel(Module):
         self.model, self.plan, self.how = plan.graph.model, plan, how
         where = backend_of(self.model)
         self.points = ModuleList(_point(g, where) for g in found)
+        for point, module in zip(plan.points, self.points, strict=True):
+            if point.of_states:
+                module.disable_observer()  # a power of two covers them, as `state_grid` says
 
     def forward(self, x: Tensor) -> Tensor:
         """What the integer program will make of x, but for steps of its codes; with gradients."""
@@ -95,6 +99,8 @@ def simulated(
 ) -> Tensor:
     """A step on numbers: its weight is rounded, its result is not yet."""
     held = {slot.value: x for slot, x in zip(step.inputs, inputs, strict=True)}
+    if step.kind == "lstm":
+        return through_time(step, held, known, how, batch)
     if step.kind == "layer":
         weight, bias = folded(step, known)
         weight = rounded_weight(weight, how.weight_scheme, how.weights == "per_channel")
@@ -115,6 +121,24 @@ def simulated(
                 return attended(node, arguments)
             held[node.output] = y = apply(node.at(batch), *arguments)
     return held[step.output.value]
+
+
+def through_time(
+    step: Step, held: dict[Value, Tensor], known: dict[Value, Tensor], how: How, batch: int
+) -> Tensor:
+    """An LSTM whose weights are rounded. What it feeds back to itself is not; nor are its gates,
+    of which a program has 16 bits. The row of the last cells holds the last states again.
+    """
+    linear, reshape, lstm = step.nodes
+    options = how.weight_scheme, how.weights == "per_channel"
+    weight, bias, h, c, lengths = lstm.inputs[1:]
+    given, hidden = (rounded_weight(known[v], *options) for v in (linear.inputs[1], weight))
+    gates = apply(linear.at(batch), held[linear.inputs[0]], given, None)
+    gates = apply(reshape.at(batch), gates)
+    states = at(h, batch), at(c, batch)
+    added, ends = (None if v is None else (held | known)[v] for v in (bias, lengths))
+    y = apply(lstm.at(batch), gates, hidden, added, *states, ends)
+    return ops.concatenate([y[:-1], y[-2:-1]], 0)
 
 
 def attended(node: Node, arguments: Sequence[Any]) -> Tensor:

@@ -15,9 +15,11 @@ from ..errors import ArgumentError, NonFiniteError
 from ..nn import Module
 from .integer import How, IntegerModel, planned
 from .integer_plan import Plan, Point
+from .integer_recurrent import state_grid
 from .models import in_use, inputs
 from .observer import Observer
 from .qtensor import grid
+from .recurrences import start
 from .requantize import Grid
 
 Batches = Iterator[Any]
@@ -62,14 +64,17 @@ def calibrated(
 
 def grid_of(point: Point, low: Any, high: Any, how: How) -> Grid:
     """The grid that covers the range of a point. Raises: NonFiniteError."""
+    node = point.value.producer
     if not -math.inf < low <= high < math.inf:
-        node = point.value.producer
         where = f"result of {node.op} in module {node.module!r}" if node else "input of the model"
         raise NonFiniteError(
             f"quantize_model: the {where} ranges from {low} to {high} on the calibration data;"
             " look there for a NaN or an infinity"
         )
     scheme = how.activations if point.table is None else how.weight_scheme
+    if node is not None and point.of_states:
+        first = start(node.inputs[3])  # h
+        return state_grid(min(low, *first), max(high, *first), scheme)
     return Grid(*grid(float(low), float(high), scheme, np.dtype(float32)), scheme)
 
 

@@ -28,6 +28,12 @@ def _einsum(function: Any, inputs: tuple[Any, ...], result: Tensor) -> int:
     return math.prod(lengths.values()) * (len(inputs) - 1)
 
 
+def _recurrent(function: Any, inputs: tuple[Any, ...], result: Tensor) -> int:
+    """Those of the states: what the input brings (T, N, gates) is a product of its own."""
+    size: int = math.prod(inputs[0].shape) * inputs[1].shape[1]
+    return size
+
+
 # Multiply-adds of one call, by the operation's name; an operation that is not here counts as 0.
 # Whoever writes an operation that multiplies matrices adds a line.
 MULTIPLY_ADDS: dict[str, Count] = {
@@ -37,6 +43,7 @@ MULTIPLY_ADDS: dict[str, Count] = {
     "Conv2d": lambda _, inputs, result: result.size * math.prod(inputs[1].shape[1:]),
     "Conv2dInputGrad": lambda _, inputs, result: inputs[0].size * math.prod(inputs[1].shape[1:]),
     "Einsum": _einsum,
+    **dict.fromkeys(("RNN", "LSTM", "GRU"), _recurrent),
 }
 
 
