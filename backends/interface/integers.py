@@ -184,6 +184,7 @@ class Integers(ABC):
             c = clip(round_half_even((f * c * 2^4 + i * g) / 2^19))
             h = o * tanh[max(min(c / 2^3, 2047), -2048) + 2048], narrowed.
         -> states (T + 1, N, D), h after each step (zero_point behind the end) and the last h, in
-        h's dtype, which is narrow's; and the last c. 32 bits hold the sums: D <= 2^15. Source of
-        the scheme: Jacob et al. (2018), arXiv:1712.05877, and the integer LSTM of TensorFlow Lite.
+        h's dtype, which is narrow's; and the last c. 32 bits hold the sums: D <= 2^15, and
+        1 <= narrow.shift <= 29. Source of the scheme: Jacob et al. (2018), arXiv:1712.05877, and
+        the integer LSTM of TensorFlow Lite.
         """
