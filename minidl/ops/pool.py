@@ -168,8 +168,8 @@ def _bins(size: int, count: int) -> list[tuple[int, int]]:
 
 
 def adaptive_avg_pool2d(x: Tensor, output_size: Size) -> Tensor:
-    """Mean over windows chosen so that the result has the given size: A x B^T with rows of weights
-    1 / length.
+    """Mean over windows chosen so that the result has the given size: windows side by side where
+    the sizes divide, else A x B^T with rows of weights 1 / length.
 
     Shapes: x (N, C, H, W) -> (N, C, OH, OW). Raises: ShapeError, DTypeError, ArgumentError.
 
@@ -178,12 +178,15 @@ def adaptive_avg_pool2d(x: Tensor, output_size: Size) -> Tensor:
     [[[[2.5]]]]
     """
     sizes = _adaptive("adaptive_avg_pool2d", x, output_size)
+    (h, w), (m, n) = x.shape[2:], sizes
+    if h % m == 0 and w % n == 0:
+        return avg_pool2d(x, (h // m, w // n))
     rows, columns = (
         tensor(
-            [[1 / (b - a) if a <= i < b else 0.0 for i in range(n)] for a, b in _bins(n, m)],
+            [[1 / (b - a) if a <= i < b else 0.0 for i in range(old)] for a, b in _bins(old, new)],
             x.dtype, backend=x.backend,
         )
-        for n, m in zip(x.shape[2:], sizes, strict=True)
+        for old, new in zip(x.shape[2:], sizes, strict=True)
     )  # fmt: skip
     return einsum("nciw,jw->ncij", einsum("nchw,ih->nciw", x, rows), columns)
 
