@@ -16,7 +16,7 @@ from backends import Array
 from ..engine.apply import apply
 from ..engine.creation import tensor
 from ..engine.dtypes import float32, int32
-from ..engine.function import Function
+from ..engine.function import Function, Version
 from ..engine.graph import mismatch
 from ..engine.modes import no_grad
 from ..engine.tensor import Tensor
@@ -170,7 +170,9 @@ class IntegerModel(Module):
         self.steps = ModuleList(_step(plan, step, known, grids, how) for step in plan.steps)
         self.slots, self.result = _allocate(plan, list(self.steps))
         self.per_sample = sum(s.multiply_adds for s in self.steps)
-        self._ready: tuple[Any, dict[int, Loop]] = (None, {})
+        self._seen = -1  # the latest change of any tensor, when buffers were last looked at
+        self._stamp: list[tuple[Version, int]] = []
+        self._loops: dict[int, Loop] = {}
 
     @property
     def grids(self) -> list[Grid]:
@@ -188,19 +190,24 @@ class IntegerModel(Module):
 
     def loop(self, batch: int) -> Loop:
         """The calls for a batch size; made anew after buffers moved or changed."""
-        stamp = [(x.version, x.version.changed) for x in self.buffers()]
-        if self._ready[0] != stamp:
-            lib, grids = self.scale.backend, self.grids
-            self._prepared = [step.prepare(lib, grids) for step in self.steps]
-            self._ready = stamp, {}
-        loops = self._ready[1]
-        if batch not in loops:
+        if Version.last != self._seen:
+            self._look()
+        if batch not in self._loops:
             calls = [
                 (prepared(batch), step.slots_in, step.slot_out)
                 for step, prepared in zip(self.steps, self._prepared, strict=True)
             ]
-            loops[batch] = Loop(calls, self.slots, self.result)
-        return loops[batch]
+            self._loops[batch] = Loop(calls, self.slots, self.result)
+        return self._loops[batch]
+
+    def _look(self) -> None:
+        """Prepare the steps anew if a buffer is not what it was."""
+        seen, stamp = Version.last, [(x.version, x.version.changed) for x in self.buffers()]
+        if self._stamp != stamp:
+            lib, grids = self.scale.backend, self.grids
+            self._prepared = [step.prepare(lib, grids) for step in self.steps]
+            self._stamp, self._loops = stamp, {}
+        self._seen = seen
 
     def layers(self) -> Iterator[LayerStep]:
         """The steps with weights."""
