@@ -20,6 +20,7 @@ from backends.numba_backend import (
     int8_attention,
     int8_between,
     int8_conv,
+    int8_planes,
     int8_recurrent,
     jit,
     microkernel,
@@ -47,6 +48,8 @@ def install() -> None:
     int8_attention.linear_tile = int8_recurrent.linear_tile = _linear_tile
     int8_between.copy_lines = _copy_lines
     int8_conv.conv_tile, int8_conv.copy_lines = _conv_tile, _copy_lines
+    int8_planes.copy_lines, int8_conv.codes_in_floats = _copy_lines, _too_close
+    int8_planes.join_bytes, int8_planes.join_every_second = _join(1), _join(2)
     int8_conv.largest_of_four = _largest_of_four
     sparse.block_tile, sparse.panel_tile, sparse.row_tile = (
         _sparse_blocks, _sparse_lines(sparse_micro.OUTPUTS), _sparse_lines(1),
@@ -165,23 +168,38 @@ def _quads(array: np.ndarray, signed: bool) -> np.ndarray:
 
 
 def _linear_tile(
-    count: int, c: np.ndarray, a: np.ndarray, a_at: int, a_step: int, b: np.ndarray, b_at: int,
-    b_step: int, depth: int,
+    count: int, c: np.ndarray, c_at: int, c_row: int, a: np.ndarray, a_at: int, a_step: int,
+    b: np.ndarray, b_at: int, b_step: int, depth: int,
 ) -> None:  # fmt: skip
     k, lanes = np.arange(depth), np.arange(dots.WIDTH)
     left = _quads(a, False)[a_at + np.arange(count)[:, None] * a_step + k]
     right = _quads(b, True)[b_at + k[:, None] * b_step + lanes]
-    c[: count * dots.WIDTH] = np.einsum("mkq,klq->ml", left, right).reshape(-1)
+    c[_lines(c_at, c_row, count, dots.WIDTH)] = np.einsum("mkq,klq->ml", left, right)
 
 
 def _conv_tile(
-    count: int, c: np.ndarray, a: np.ndarray, a_at: int, a_step: int, b: np.ndarray, b_at: int,
-    b_step: np.ndarray, depth: int,
+    count: int, c: np.ndarray, c_at: int, c_row: int, a: np.ndarray, a_at: int, a_step: int,
+    b: np.ndarray, b_at: int, b_step: np.ndarray, depth: int,
 ) -> None:  # fmt: skip
     k, lanes = np.arange(depth), np.arange(dots.PIXELS)
     left = _quads(a, True)[a_at + np.arange(count)[:, None] + k * a_step]
     right = _quads(b, False)[b_at + b_step[k][:, None] + lanes]
-    c[: count * dots.PIXELS] = np.einsum("mkq,klq->ml", left, right).reshape(-1)
+    c[_lines(c_at, c_row, count, dots.PIXELS)] = np.einsum("mkq,klq->ml", left, right)
+
+
+def _too_close(*arguments: Any) -> bool:
+    """All codes are computed in integers then."""
+    return True
+
+
+def _join(spacing: int) -> Any:
+    def join(
+        quads: np.ndarray, to: int, frames: np.ndarray, at: int, shift: int, count: int, turned: int
+    ) -> None:
+        four = frames[at + np.arange(count)[:, None] * spacing + np.arange(4) * shift]
+        quads[to : to + count] = four.view(np.int32)[:, 0] ^ turned
+
+    return join
 
 
 def _sparse_blocks(

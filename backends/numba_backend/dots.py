@@ -51,18 +51,18 @@ def dots(heights: Iterable[int], vectors: int, spread_signed: bool) -> Any:
     more registers than there are.
     """
 
-    def tile(typing: Any, count: Any, c: Any, a: Any, a_at: Any, a_step: Any, b: Any, b_at: Any,
-             b_step: Any, depth: Any) -> Any:  # fmt: skip
+    def tile(typing: Any, count: Any, c: Any, c_at: Any, c_row: Any, a: Any, a_at: Any, a_step: Any,
+             b: Any, b_at: Any, b_step: Any, depth: Any) -> Any:  # fmt: skip
         """c[m, :] = the sum over k of the dots of quads of a and b, m < count.
 
-        c is contiguous, `vectors` vectors to a row. a and b are flat arrays whose bytes are read,
-        counted in quads: quad k of row m of a is at a_at + m * a_step + k (packed weights: at a_at
-        + k * a_step + m), the quads k of b at b_at + k * b_step, or at b_at + b_step[k] if that is
-        an array. depth >= 1.
+        Row m of c is `vectors` vectors from element c_at + m * c_row on. a and b are flat arrays
+        whose bytes are read, counted in quads: quad k of row m of a is at a_at + m * a_step + k
+        (packed weights: at a_at + k * a_step + m), the quads k of b at b_at + k * b_step, or at
+        b_at + b_step[k] if that is an array. depth >= 1.
         """
         n = types.intp
         step = b_step if isinstance(b_step, types.Array) else n
-        return types.void(n, c, a, n, n, b, n, step, n), emit
+        return types.void(n, c, n, n, a, n, n, b, n, step, n), emit
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         """A switch over the number of rows: each has a loop of its own."""
@@ -80,12 +80,13 @@ def dots(heights: Iterable[int], vectors: int, spread_signed: bool) -> Any:
 
     step = "table" if spread_signed else "n"
     name = "conv_quads" if spread_signed else "linear_quads"
-    return outlined("n", "sums", "bytes", "n", "n", "bytes", "n", step, "n", name=name)(tile)
+    kinds = "n", "sums", "n", "n", "bytes", "n", "n", "bytes", "n", step, "n"
+    return outlined(*kinds, name=name)(tile)
 
 
 def _tile(rows: int, vectors: int, spread_signed: bool, context: Any, builder: Any, kinds: Any,
           arguments: Any) -> None:  # fmt: skip
-    c, a, a_at, a_step, b, b_at, b_step, depth = arguments
+    c, c_at, c_row, a, a_at, a_step, b, b_at, b_step, depth = arguments
     vector = ir.VectorType(_QUAD, LANES)
 
     def data(which: int, array: Any, kind: Any = _QUAD) -> Any:
@@ -100,11 +101,11 @@ def _tile(rows: int, vectors: int, spread_signed: bool, context: Any, builder: A
     def number(value: int) -> Any:
         return ir.Constant(_INT, value)
 
-    first = builder.gep(data(1, a), [a_at])
+    first = builder.gep(data(3, a), [a_at])
     lines = [builder.gep(first, [number(m) if spread_signed else builder.mul(a_step, number(m))])
              for m in range(rows)]  # fmt: skip
-    start, table = builder.gep(data(4, b), [b_at]), isinstance(kinds[6], types.Array)
-    steps = data(6, b_step, _INT) if table else None
+    start, table = builder.gep(data(6, b), [b_at]), isinstance(kinds[8], types.Array)
+    steps = data(8, b_step, _INT) if table else None
     multiply = _multiplier(builder, spread_signed)
 
     before, function = builder.block, builder.function
@@ -130,10 +131,12 @@ def _tile(rows: int, vectors: int, spread_signed: bool, context: Any, builder: A
     builder.cbranch(builder.icmp_signed("<", following, depth), loop, end)
 
     builder.position_at_end(end)
-    target = data(0, c)
-    for i, value in enumerate(value for values in after for value in values):
-        at = builder.bitcast(builder.gep(target, [number(i * LANES)]), vector.as_pointer())
-        builder.store(value, at).align = 4
+    target = builder.gep(data(0, c), [c_at])
+    for m, values in enumerate(after):
+        row = builder.gep(target, [builder.mul(c_row, number(m))])
+        for v, value in enumerate(values):
+            at = builder.bitcast(builder.gep(row, [number(v * LANES)]), vector.as_pointer())
+            builder.store(value, at).align = 4
 
 
 def _spread(builder: Any, quad: Any, vector: Any) -> Any:

@@ -3,18 +3,33 @@
 One kernel does all of it, told by `how`, so that the tiles of `dots.py` are compiled once. Results
 come as bytes and are seen as what they are; the constants of `Requantize` travel as those of
 `Rescale`, whose bits they are.
+
+`Requantize` says 64-bit integers, of which a vector holds half as many as of float32. So it is done
+in float32 first (`codes_in_floats`): sum, factor and product each are rounded by 2^-24 of
+themselves at most, and after clipping to a distance of 255 from the zero point that is less than
+2^-14. A number that close to the middle between two codes may have been rounded to the wrong one,
+which happens to one in 8000; then the run that it is in is computed again, in integers.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
+import numba.extending
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils as cgutils_untyped
 
 from ..interface import Array, DType, Finish, Requantize
-from .dots import SIGNED
+from .dots import LANES, SIGNED
+from .ir_words import INT, Words, number
 from .jit import helper
 from .layout import F32, plain
+
+cgutils: Any = cgutils_untyped
+intrinsic: Any = numba.extending.intrinsic
 
 SUMS, REAL, RELU, CODES = 0, 1, 2, 3
 _INT32 = np.dtype(np.int32)
@@ -73,3 +88,58 @@ def code(total: np.int32, multiplier: np.int32, shift: np.int32, zero: int, low:
     q = ((product + half + ((product >> by) & np.int64(1))) >> by) + zero
     least, most = np.int64(low), np.int64(high)
     return np.uint8(least if q < least else most if q > most else q)
+
+
+@cast("Callable[[Any], Any]", intrinsic)
+def codes_in_floats(
+    typing: Any, codes: Any, to: Any, sums: Any, at: Any, vectors: Any, move: Any, multiplier: Any,
+    shift: Any, zero: Any, low: Any, high: Any,
+) -> Any:  # fmt: skip
+    """codes[to + i] = `code` of sums[at + i] + move, for as many vectors of them, in float32.
+
+    Returns whether one of them is too close to call.
+    """
+    n, whole = types.intp, types.int32
+    return types.boolean(codes, n, sums, n, n, whole, whole, whole, n, n, n), _in_floats
+
+
+def _in_floats(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    codes, to, sums, at, vectors, move, multiplier, shift, zero, low, high = arguments
+    whole, bits = Words(context, builder, types.int32, 4 * LANES), ir.IntType(32)
+    real, byte = ir.FloatType(), ir.VectorType(ir.IntType(8), LANES)
+    reals, lanes = ir.VectorType(real, LANES), ir.IntType(LANES)
+
+    def spread(number: Any) -> Any:
+        return whole.spread(builder.sitofp(number, real))
+
+    def larger(a: Any, b: Any, than: str = ">") -> Any:
+        return builder.select(builder.fcmp_ordered(than, a, b), a, b)
+
+    # 2^-shift is put together from its bits: an exponent of 127 - shift, and nothing else.
+    exponent = builder.shl(builder.sub(ir.Constant(bits, 127), shift), ir.Constant(bits, 23))
+    power = builder.bitcast(exponent, real)
+    scale = whole.spread(builder.fmul(builder.sitofp(multiplier, real), power))
+    moved = whole.spread(move)
+    least, most = spread(builder.sub(low, zero)), spread(builder.sub(high, zero))
+    # Beside 1.5 * 2^23 there is no room for a fraction (see `int8.quantize`), and the last byte of
+    # the sum is the code.
+    room = spread(builder.add(zero, number(3 << 22)))
+    kind = ir.FunctionType(reals, [reals])
+    size = builder.module.declare_intrinsic(f"llvm.fabs.v{LANES}f32", (), kind)
+    source = whole.data(signature.args[2], sums, at)
+    target = Words(context, builder, types.uint8, LANES).data(signature.args[0], codes, to)
+    furthest = cgutils.alloca_once_value(builder, ir.Constant(reals, None))
+    with cgutils.for_range(builder, vectors, intp=INT) as loop:
+        place = builder.mul(loop.index, number(LANES))
+        x = builder.fmul(
+            builder.sitofp(builder.add(whole.load(source, place), moved), reals), scale
+        )
+        x = larger(most, larger(least, x), "<")
+        y = builder.fadd(x, room)
+        off = builder.fsub(x, builder.fsub(y, room))
+        builder.store(larger(builder.call(size, [off]), builder.load(furthest)), furthest)
+        code = builder.trunc(builder.bitcast(y, whole.vector), byte)
+        builder.store(code, whole.at(target, place, byte)).align = 1
+    limit = ir.Constant(reals, [0.5 - 2.0**-14] * LANES)
+    close = builder.fcmp_ordered(">", builder.load(furthest), limit)
+    return builder.icmp_unsigned("!=", builder.bitcast(close, lanes), ir.Constant(lanes, 0))

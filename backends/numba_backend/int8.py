@@ -61,7 +61,7 @@ def linear(codes: Array, packed: Array, offset: Array, factor: Array, last: Arra
     while row < end:
         left = (end - row + ROWS - 1) // ROWS
         count = (end - row) // left
-        linear_tile(count, tile, codes, row * depth, depth, weight,
+        linear_tile(count, tile, 0, WIDTH, codes, row * depth, depth, weight,
                     p * (depth + 1) * WIDTH, WIDTH, depth)  # fmt: skip
         finish_tile(tile, count, offset, factor, last, start, stop - start, how, ends,
                     y, row * columns + start, columns)  # fmt: skip

@@ -13,7 +13,7 @@ from ..interface import Array, Narrow
 from ..numpy_backend import NumpyBackend
 from .dots import NATIVE, ROWS, SIGNED, WIDTH, linear_tile
 from .int8_between import numbers
-from .int8_conv import quad_of
+from .int8_planes import quad_of
 from .jit import helper
 from .layout import flat, in_memory
 from .memory import empty
@@ -59,7 +59,8 @@ def attend(query: Array, key: Array, value: Array, mask: Array, y: Array,
         at = n * query_step[0] + h * query_step[1] + row * query_step[2]
         gather(query, at, query_step[2], count, depth, flips[0], codes)
         for p in range(pitch):
-            linear_tile(count, tile, codes, 0, quads, packed_key, p * quads * WIDTH, WIDTH, quads)
+            linear_tile(count, tile, 0, WIDTH, codes, 0, quads, packed_key, p * quads * WIDTH,
+                        WIDTH, quads)  # fmt: skip
             for m in range(count):
                 to, at, sums = ((m * pitch + p) * WIDTH, m * WIDTH, p * WIDTH)
                 for i in range(WIDTH):
@@ -72,8 +73,8 @@ def attend(query: Array, key: Array, value: Array, mask: Array, y: Array,
             seen = mask[at : at + last] if masked else mask[:0]
             totals[m] = weigh(line, seen, masked, multiplier, into)
         for p in range(wide):
-            linear_tile(count, tile, weights, 0, key_quads, packed_value, p * key_quads * WIDTH,
-                        WIDTH, key_quads)  # fmt: skip
+            linear_tile(count, tile, 0, WIDTH, weights, 0, key_quads, packed_value,
+                        p * key_quads * WIDTH, WIDTH, key_quads)  # fmt: skip
             some = min(WIDTH, columns - p * WIDTH)
             for m in range(count):
                 to = (((n * queries + row + m) * heads + h) * columns) + p * WIDTH

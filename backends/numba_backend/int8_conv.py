@@ -17,8 +17,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..interface import Array, Pair
-from .dots import CHANNELS, PIXELS, conv_tile
-from .finish import CODES, RELU, SUMS, code, real
+from .dots import CHANNELS, LANES, PIXELS, conv_tile
+from .finish import CODES, RELU, SUMS, code, codes_in_floats, real
+from .int8_planes import AHEAD, frame, join, places
 from .jit import helper
 from .lines import copy_lines, largest_of_four
 from .outline import tasks
@@ -26,7 +27,8 @@ from .outline import tasks
 PARTS = 16  # into how many tasks a convolution is split, if its shape allows
 TASKS = 32  # beyond which one takes several samples, so that what it prepares serves them all
 CACHE = 1 << 16  # quads of the planes of one task: a quarter of a megabyte
-SUMS_OF_A_ROW = 1 << 10  # that are finished at once: with all rows of a tile 48 kB
+SUMS_OF_A_ROW = 1 << 9  # that are finished at once: with all rows of a tile 24 kB
+RUN = 128  # of these, as many as are requantized before looking whether one was too close
 
 
 def in_lines(channels: int, width: int) -> bool:
@@ -95,96 +97,37 @@ def convolve(x: Array, flip: int, pad: int, packed: Array, offset: Array, factor
     top = part % bands * lines
     bottom = min(top + lines, size[0])
     seen = (bottom - top - 1) * stride[0] + (kernel_size[0] - 1) * dilation[0] + 1
-    phase = (seen + stride[0] - 1) // stride[0] * width  # quads of a phase of a plane
+    high = (seen + stride[0] - 1) // stride[0]  # lines of a phase
+    phase = high * width  # quads of a phase of a plane
     quads = np.empty(planes * stride[0] * stride[1] * phase + PIXELS, np.int32)
     table = places(planes, lined, kernel_size, stride, dilation, phase, width)
     reach = width * stride[1]
-    frames = np.full((1 if lined else 4) * seen * reach + 3 * dilation[1], pad, np.uint8)
-    tile = np.empty(CHANNELS * PIXELS, np.int32)
+    size_of_all = (1 if lined else 4) * high * stride[0] * reach
+    frames = np.full(size_of_all + 3 * dilation[1] + AHEAD, pad, np.uint8)
     few = max(1, SUMS_OF_A_ROW // (width * pool[0])) * pool[0]
     pitch = (min(few, lines) * width + PIXELS - 1) // PIXELS * PIXELS
-    rows, done = np.empty(block * pitch, np.int32), np.empty(block * pitch, np.int32)
+    rows = np.empty(block * pitch + 2 * LANES, np.int32)
+    done = np.empty(block * pitch + 2 * LANES, np.int32)
     for n in range(part // bands * samples, min((part // bands + 1) * samples, x.shape[0])):
         for g in range(groups):
             for p in range(planes):
                 first, count = (p, 1) if lined else (4 * p, min(4, channels - 4 * p))
-                frame(x[n, g * channels + first : g * channels + first + count],
-                      top * stride[0] - padding[0], seen, padding[1], reach, frames)  # fmt: skip
-                plane = quads[p * stride[0] * stride[1] * phase :]
-                shift = dilation[1] if lined else seen * reach
-                join(frames, shift, seen, reach, stride, phase, width, flip, plane)
+                frame(x, n * x.shape[1] + g * channels + first, count, top * stride[0] - padding[0],
+                      seen, padding[1], stride[0], high, reach, frames)  # fmt: skip
+                join(frames, lined, high, reach, kernel_size, stride, dilation, flip,
+                     quads, p * stride[0] * stride[1] * phase)  # fmt: skip
             for start in range(top, bottom, few):
                 count = min(few, bottom - start)
                 for b in range(blocks):
                     o = g * outs + b * block
+                    used = min(block, (g + 1) * outs - o)
+                    height = used + used % 2 if used > 1 else used  # one that `conv_tile` has
                     for at in range(0, count * width, PIXELS):
-                        conv_tile(block, tile, weight, (g * blocks + b) * (depth + 1) * block,
-                                  block, quads, (start - top) * width + at, table,
-                                  depth)  # fmt: skip
-                        copy_lines(rows, at, pitch, tile, 0, PIXELS, block, PIXELS)
-                    put_rows(rows, pitch, min(block, (g + 1) * outs - o), width, count, size, pool,
-                             offset, factor, last, o, how, ends, done, y,
-                             n * offset.size + o, start)  # fmt: skip
-
-
-@helper
-def places(planes: int, lined: bool, kernel_size: Pair, stride: Pair, dilation: Pair, phase: int,
-           width: int) -> Array:  # fmt: skip
-    """Where the quads of a window begin, in the order of `quads_of`."""
-    step = 4 if lined else 1
-    columns = (kernel_size[1] + step - 1) // step
-    table = np.empty(planes * kernel_size[0] * columns, np.int64)
-    for p in range(planes):
-        for i in range(kernel_size[0]):
-            for j in range(columns):
-                h, w = i * dilation[0], j * step * dilation[1]
-                which = (p * stride[0] + h % stride[0]) * stride[1] + w % stride[1]
-                start = which * phase + h // stride[0] * width + w // stride[1]
-                table[(p * kernel_size[0] + i) * columns + j] = start
-    return table
-
-
-@helper
-def frame(x: Array, first: int, seen: int, left: int, reach: int, frames: Array) -> None:
-    """Put `seen` lines of images x (C, H, W), from line `first` on, into their frames.
-
-    A frame's lines are `reach` bytes long; what is left of them and beyond stays as it is. Lines
-    outside the image are the same in every image, so that they stay as well.
-    """
-    channels, height, width = x.shape
-    flat = x.reshape(-1)
-    h = max(0, -first)
-    lines = min(seen, height - first) - h
-    for c in range(channels):
-        start = (c * height + first + h) * width
-        copy_lines(frames, (c * seen + h) * reach + left, reach, flat, start, width, lines, width)
-
-
-@helper
-def join(frames: Array, shift: int, seen: int, reach: int, stride: Pair, phase: int, width: int,
-         flip: int, plane: Array) -> None:  # fmt: skip
-    """The quads of a plane: a byte of the frames, and those shift, 2 and 3 shift further on."""
-    turned = np.uint32(0x01010101 * flip)
-    size = seen * reach
-    one, two = frames[:size], frames[shift : shift + size]
-    three, four = frames[2 * shift : 2 * shift + size], frames[3 * shift : 3 * shift + size]
-    if stride[0] == 1 and stride[1] == 1:
-        for w in range(size):
-            plane[w] = np.int32(quad_of(one[w], two[w], three[w], four[w]) ^ turned)
-        return
-    for h in range(seen):
-        for r in range(stride[1]):
-            line = (h % stride[0] * stride[1] + r) * phase + h // stride[0] * width
-            for q in range(width):
-                w = h * reach + q * stride[1] + r
-                plane[line + q] = np.int32(quad_of(one[w], two[w], three[w], four[w]) ^ turned)
-
-
-@helper
-def quad_of(one: int, two: int, three: int, four: int) -> np.uint32:
-    low = np.uint32(np.uint32(one) | np.uint32(np.uint32(two) << np.uint32(8)))
-    high = np.uint32(np.uint32(three) | np.uint32(np.uint32(four) << np.uint32(8)))
-    return np.uint32(low | np.uint32(high << np.uint32(16)))
+                        conv_tile(height, rows, at, pitch, weight,
+                                  (g * blocks + b) * (depth + 1) * block, block, quads,
+                                  (start - top) * width + at, table, depth)  # fmt: skip
+                    put_rows(rows, pitch, used, width, count, size, pool, offset, factor, last, o,
+                             how, ends, done, y, n * offset.size + o, start)  # fmt: skip
 
 
 @helper
@@ -224,7 +167,8 @@ def put_rows(rows: Array, pitch: int, count: int, width: int, lines: int, size: 
 def finish_rows(sums: Array, pitch: int, rows: int, count: int, offset: Array, factor: Array,
                 last: Array, o: int, how: int, ends: tuple[int, int, int], y: Array, to: int,
                 step: int) -> None:  # fmt: skip
-    """The first `count` sums of each row, those of outputs o, o + 1, ..., into y, bytes.
+    """The first `count` sums, full vectors, of each row, those of outputs o, o + 1, ..., into y,
+    bytes.
 
     Row m goes to elements from to + m * step on. Positions are unsigned, which cannot mean "from
     the end": a slice for each row would cost more than the arithmetic on it.
@@ -235,9 +179,13 @@ def finish_rows(sums: Array, pitch: int, rows: int, count: int, offset: Array, f
         for m in range(rows):
             begin, put = np.uintp(m * pitch), np.uintp(to + m * step)
             move, multiplier, shift = offset[o + m], multipliers[o + m], shifts[o + m]
-            for i in range(np.uintp(count)):
-                total = np.int32(sums[begin + i] + move)
-                y[put + i] = code(total, multiplier, shift, zero, low, high)
+            for start in range(0, count, RUN):
+                some = min(RUN, count - start)
+                if codes_in_floats(y, to + m * step + start, sums, m * pitch + start, some // LANES,
+                                   move, multiplier, shift, zero, low, high):  # fmt: skip
+                    for i in range(np.uintp(start), np.uintp(start + some)):
+                        total = np.int32(sums[begin + i] + move)
+                        y[put + i] = code(total, multiplier, shift, zero, low, high)
     elif how == SUMS:
         totals = y.view(np.int32)
         for m in range(rows):
@@ -260,10 +208,11 @@ def largest(rows: Array, pitch: int, count: int, width: int, lines: int, columns
 
     Requantizing does not change which is the largest, so it may come after.
     """
-    if pool[0] == 2 and pool[1] == 2:
+    if pool[0] == 2 and pool[1] == 2:  # full vectors: each line covers what the last wrote too much
+        full = (columns + LANES - 1) // LANES * LANES
         for m in range(count):
             largest_of_four(y, m * step, columns, rows, m * pitch, 2 * width, width,
-                            lines, columns)  # fmt: skip
+                            lines, full)  # fmt: skip
         return
     for m in range(count):
         for h in range(lines):

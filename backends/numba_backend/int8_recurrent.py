@@ -49,7 +49,8 @@ def lstm(x: Array, packed: Array, h: Array, flip: int, c: Array, lengths: Array,
     for step in range(steps):
         t = steps - 1 - step if reverse else step
         for p in range(packed.shape[0]):
-            linear_tile(count, tile, codes, 0, quads, weight, p * (quads + 1) * WIDTH, WIDTH, quads)
+            linear_tile(count, tile, 0, WIDTH, codes, 0, quads, weight, p * (quads + 1) * WIDTH,
+                        WIDTH, quads)  # fmt: skip
             begin = p * WIDTH
             for m in range(count):
                 row, to = x[t, first + m], gates[m * wide :]

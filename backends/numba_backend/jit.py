@@ -47,6 +47,7 @@ _SHARED = (
     "dots.py",
     "finish.py",
     "frames.py",
+    "int8_planes.py",
     "ir_words.py",
     "lines.py",
     "microkernel.py",
