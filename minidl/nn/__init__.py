@@ -7,11 +7,11 @@ from .activation import (
     GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh,
 )  # fmt: skip
 from .attention import MultiheadAttention
-from .container import ModuleDict, ModuleList, Sequential
+from .container import LinearReLU, ModuleDict, ModuleList, Sequential
 from .conv import Conv2d, ConvTranspose2d
 from .dropout import Dropout
 from .embedding import Embedding
-from .linear import Flatten, Identity, Linear, LinearReLU, Unflatten
+from .linear import Flatten, Identity, Linear, Unflatten
 from .loss import (
     BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, KLDivLoss, L1Loss, MSELoss, NLLLoss,
 )  # fmt: skip

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any, Self
 
+from .. import ops
+from ..engine.creation import Where
+from ..engine.dtypes import float32
+from ..engine.random import Generator
 from ..errors import ArgumentError, IndexRangeError, UnknownName
 from ..ops import check
+from .activation import ReLU
+from .linear import Linear
 from .module import Module
 
 
@@ -59,7 +66,9 @@ class _Numbered(Module):
 class Sequential(_Numbered):
     """Modules that are called one after the other; a mapping of names to modules names them.
 
-    A slice is a Sequential whose modules are numbered from 0 (in PyTorch they keep their names).
+    A Linear and the ReLU after it compute in one pass, unless somebody hooked into one of them; see
+    `ops.linear_relu`. A slice is a Sequential whose modules are numbered from 0 (in PyTorch they
+    keep their names).
 
     >>> import minidl
     >>> from minidl import nn
@@ -76,9 +85,41 @@ class Sequential(_Numbered):
                 self._add(name, module)
 
     def forward(self, x: Any) -> Any:
-        for module in self:
-            x = module(x)
+        joined = False  # whether this module was computed with the one before it
+        for module, following in pairwise((*self, None)):
+            if not joined:
+                joined = _bare(module, Linear) and _bare(following, ReLU)
+                x = ops.linear_relu(x, module.weight, module.bias) if joined else module(x)
+            else:
+                joined = False
         return x
+
+
+class LinearReLU(Sequential):
+    """A Linear and a ReLU that compute in one pass, as in any `Sequential`.
+
+    They stay modules of their own, "0" and "1": either can be hooked into, and another module, such
+    as a quantized layer, may be put in its place. Shapes and errors as for `Linear`.
+
+    >>> import minidl
+    >>> layer = LinearReLU(3, 2)
+    >>> layer(minidl.ones((5, 3))).shape, list(layer.state_dict())
+    ((5, 2), ['0.weight', '0.bias'])
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, *,
+        backend: Where = None, dtype: Any = float32, generator: Generator | None = None,
+    ) -> None:  # fmt: skip
+        options = {"backend": backend, "dtype": dtype, "generator": generator}
+        super().__init__(Linear(in_features, out_features, bias, **options), ReLU())
+
+
+def _bare(module: Module | None, kind: type[Module]) -> bool:
+    """Whether a module is of that kind, and calling it does nothing besides."""
+    if type(module) is not kind:
+        return False
+    return not (module._hooks or module._pre_hooks or "forward" in vars(module))
 
 
 class ModuleList(_Numbered):

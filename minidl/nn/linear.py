@@ -13,8 +13,6 @@ from ..engine.random import Generator
 from ..engine.tensor import Tensor
 from ..errors import ShapeError
 from . import init
-from .activation import ReLU
-from .container import Sequential
 from .module import Module, Parameter
 
 
@@ -42,37 +40,6 @@ class Linear(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.linear(x, self.weight, self.bias)
-
-
-class LinearReLU(Sequential):
-    """A Linear and a ReLU that compute in one pass; see `ops.linear_relu`.
-
-    They stay modules of their own, "0" and "1", and are called one after the other where somebody
-    hooked into one of them or put another module, such as a quantized layer, in its place.
-
-    Shapes and errors as for `Linear`.
-
-    >>> import minidl
-    >>> layer = LinearReLU(3, 2)
-    >>> layer(minidl.ones((5, 3))).shape, list(layer.state_dict())
-    ((5, 2), ['0.weight', '0.bias'])
-    """
-
-    def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, *,
-        backend: Where = None, dtype: Any = float32, generator: Generator | None = None,
-    ) -> None:  # fmt: skip
-        options = {"backend": backend, "dtype": dtype, "generator": generator}
-        super().__init__(Linear(in_features, out_features, bias, **options), ReLU())
-
-    def forward(self, x: Tensor) -> Tensor:
-        children = tuple(self)
-        plain = tuple(type(m) for m in children) == (Linear, ReLU)
-        if not plain or any(m._hooks or m._pre_hooks for m in children):
-            chained: Tensor = super().forward(x)
-            return chained
-        linear = children[0]
-        return ops.linear_relu(x, linear.weight, linear.bias)
 
 
 class Identity(Module):

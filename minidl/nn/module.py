@@ -89,6 +89,8 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__}.forward is missing")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not (self._pre_hooks or self._hooks):
+            return self.forward(*args, **kwargs)
         for hook in self._pre_hooks.values():
             changed = hook(self, args)
             if changed is not None:

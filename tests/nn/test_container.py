@@ -6,6 +6,7 @@ import pytest
 
 import minidl
 from minidl import nn
+from minidl.engine.modes import observe
 from minidl.errors import ArgumentError, DTypeError, IndexRangeError, UnknownName
 
 
@@ -28,6 +29,31 @@ def test_sequential_calls_its_modules_in_order():
     assert nn.Sequential(Note("a"), Note("b"))(minidl.zeros(1)).tolist() == [2]
     assert seen == ["a", "b"]
     assert nn.Sequential()(5) == 5
+
+
+def test_sequential_joins_a_linear_and_its_relu_where_nobody_could_tell():
+    class Own(nn.Linear):
+        pass
+
+    def called() -> list[str]:
+        names = []
+        with observe(lambda phase, function, inputs, result: names.append(function.name)):
+            model(x)
+        return names
+
+    x = minidl.ones((2, 3))
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.ReLU(), Own(3, 3), nn.ReLU())
+    assert called() == ["LinearRelu", "Relu", "Linear", "Relu"]
+    parts = ["Linear", "Relu", "Relu", "Linear", "Relu"]
+    for module in model[:2]:
+        for register in (module.register_forward_hook, module.register_forward_pre_hook):
+            remove = register(lambda *given: None)
+            assert called() == parts
+            remove()
+        module.forward = module.forward
+        assert called() == parts
+        del module.forward
+    assert called() == ["LinearRelu", *parts[2:]]
 
 
 def test_sequential_is_indexed_and_sliced():
