@@ -453,6 +453,25 @@ class LinearReluDropsNan(NumpyBackend):
         return np.fmax(self.linear(x, weight, bias), 0)
 
 
+@found_by("linear_grad")
+class GradientsMissTheRelu(NumpyBackend):
+    def linear_grad(self, grad, x, weight, y, bias, out=(None, None)):
+        return super().linear_grad(grad, x, weight, None, bias, out)
+
+
+@found_by("linear_grad")
+class GradientsForgetWhereToWrite(NumpyBackend):
+    def linear_grad(self, grad, x, weight, y, bias, out=(None, None)):
+        return super().linear_grad(grad, x, weight, y, bias)
+
+
+@found_by("linear_grad")
+class TheReluComesAfterTheBias(NumpyBackend):
+    def linear_grad(self, grad, x, weight, y, bias, out=(None, None)):
+        found = super().linear_grad(grad, x, weight, y, False, out)
+        return (*found, self.sum(grad, 0)) if bias else found
+
+
 @found_by("conv2d_weight_grad")
 class ConvWeightGradIsFlipped(NumpyBackend):
     def conv2d_weight_grad(self, grad, x, shape, stride, padding, dilation, groups):

@@ -33,6 +33,18 @@ class Layers(ABC):
         """relu(linear(x, weight, bias)), without a second pass where that can be had."""
 
     @abstractmethod
+    def linear_grad(
+        self, grad: Array, x: Array | None, weight: Array | None, y: Array | None, bias: bool,
+        out: tuple[Array | None, Array | None] = (None, None),
+    ) -> tuple[Array, ...]:  # fmt: skip
+        """Gradients of linear; of linear_relu if y, its result, is given.
+
+        Those that are wanted, in this order: with respect to x unless weight is None; to weight
+        unless x is None; to bias if bias. out: arrays of the shape and dtype of weight and bias to
+        write theirs to, or None; they share no memory with the arguments.
+        """
+
+    @abstractmethod
     def sparse_pack(self, weight: SparseWeight) -> Any:
         """A sparse weight as this backend multiplies by it: made once, for many `sparse_linear`.
 

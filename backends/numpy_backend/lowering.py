@@ -63,7 +63,7 @@ class NumpyLowering:
     def writes_out(self, method: str) -> bool:
         """Whether a method is a NumPy call with `out=`, and the backend has not replaced it."""
         own = getattr(type(self.backend), method, None)
-        known = method in (*UFUNCS, "linear", "linear_relu")
+        known = method in (*UFUNCS, "linear", "linear_relu", "linear_grad")
         return known and own is getattr(self.reference, method, None)
 
     def build(self, program: Program) -> PythonReplay:
@@ -156,6 +156,8 @@ class PythonReplay:
         if self.lowering.writes_out(call.method):
             if call.method in UFUNCS:
                 return [UFUNCS[call.method].format(*arguments, y=names[0])]
+            if call.method == "linear_grad":
+                return self.gradients(call, arguments)
             x, weight, bias = arguments
             y = names[0]
             lines = [f"np.matmul({x}, {weight}.T, out={y})"]
@@ -164,9 +166,19 @@ class PythonReplay:
         made = f"backend.{call.method}({', '.join(arguments)})"
         if not call.results:
             return [made]
-        if len(call.results) == 1:
+        if len(call.results) == 1 and call.method != "linear_grad":
             return [stored(call.results[0], made)]
         return [f"made = {made}", *(stored(v, f"made[{i}]") for i, v in enumerate(call.results))]
+
+    def gradients(self, call: Call, arguments: list[str]) -> list[str]:
+        """Those of a linear layer, written to where they belong."""
+        grad, x, weight, y, bias, _ = arguments
+        lines = [f"gated = {grad if y == 'None' else f'backend.relu_grad({grad}, {y})'}"]
+        lines += [] if weight == "None" else [f"np.matmul(gated, {weight}, out={{}})"]
+        lines += [] if x == "None" else [f"np.matmul(gated.T, {x}, out={{}})"]
+        lines += ["np.sum(gated, 0, out={})"] if bias == "True" else []
+        names = [value.name for value in call.results]
+        return [lines[0], *map(str.format, lines[1:], names)]
 
 
 def stored(value: Value, made: str) -> str:

@@ -255,12 +255,13 @@ class Recorder:
         if method == "asarray" and not isinstance(arguments[0], Traced):
             host = isinstance(arguments[0], (bool, int, float, list, tuple))
             return self.traced(result, "constant" if host else "live")
+        values = [self._as_value(a) for a in arguments]
+        into = _memory(arguments[-1], plain[-1]) if method in WITH_OUT else {}
+        if into:
+            return self._into(into, Call(method, tuple(values)), plain, result)
         for argument, own in zip(arguments, plain, strict=True):
             if own is result and self._is_array(own):
-                if method in WITH_OUT and argument is arguments[-1]:
-                    self._into(Call(method, tuple(map(self._as_value, arguments))))
                 return argument
-        values = [self._as_value(a) for a in arguments]
         return self._noted(Call(method, self._numbered(method, values)), plain, result)
 
     def _numbered(self, method: str, values: list[Any]) -> tuple[Any, ...]:
@@ -322,12 +323,20 @@ class Recorder:
         root.kind, root.array = "temporary", None
         self.program.calls.insert(0, Call("copyto", (root, made), writes=(root,)))
 
-    def _into(self, call: Call) -> None:
-        """A call that was given memory for its result, as its last argument."""
-        *call_arguments, target = call.arguments
-        call.arguments = (*call_arguments, None)
-        call.results = call.writes = (target,)
+    def _into(self, into: dict[int, Any], call: Call, plain: Sequence[Any], result: Any) -> Any:
+        """A call that was given memory for its result, or for some of them, as its last argument:
+        `into`, by the identity of the plain arrays.
+        """
+        parts = result if isinstance(result, tuple) else (result,)
+        made = [
+            into[id(x)] if id(x) in into else self._result(call, plain, x, False) for x in parts
+        ]
+        call.results = tuple(map(self._value, made))
+        call.writes = tuple(map(self._value, into.values()))
+        forgotten = replaced(call.arguments[-1], lambda x: isinstance(x, Value), lambda x: None)
+        call.arguments = (*call.arguments[:-1], forgotten)
         self.program.calls.append(call)
+        return tuple(made) if isinstance(result, tuple) else made[0]
 
     def _as_value(self, argument: Any) -> Any:
         """An argument with values in place of arrays."""
@@ -342,6 +351,12 @@ def _written(method: str, arrays: Sequence[Any]) -> tuple[Any, ...]:
     leaves only the second, the gradient, as it is.
     """
     return (arrays[0], *(arrays[2:] if method.endswith("_step") else ()))
+
+
+def _memory(given: Any, plain: Any) -> dict[int, Any]:
+    """What a method was given to write to, an array or some of a tuple, by plain identity."""
+    pairs = zip(given, plain, strict=True) if isinstance(given, tuple) else [(given, plain)]
+    return {id(own): argument for argument, own in pairs if argument is not None}
 
 
 def _is_traced(x: Any) -> bool:

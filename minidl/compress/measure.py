@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.function import Function
-from ..engine.modes import observe
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
 from ..nn import Module
@@ -24,6 +22,7 @@ from .layers import Coded
 from .models import backend_of, in_use, inputs
 from .qtensor import sqnr
 from .sparse import SparseLinear
+from .tracing import record
 
 
 def right_of(model: Module, data: Iterable[Any]) -> tuple[int, int]:
@@ -131,15 +130,10 @@ def layer_sqnr(reference: Module, model: Module, x: Tensor) -> dict[str, float]:
 
 def _program_sqnr(reference: Module, model: IntegerModel, x: Tensor) -> dict[str, float]:
     """`layer_sqnr` of a program, whose steps know which operation of the float model they are."""
-    seen: list[Tensor] = []
-
-    def see(phase: str, function: Function, inputs: Any, result: Any) -> None:
-        seen.append(result)
-
-    with in_use(reference), observe(see):
-        reference(x.to(backend_of(reference)))
+    calls = record(reference, (x.to(backend_of(reference)),)).calls
     pairs = zip(model.steps, model.outputs(x), strict=True)
-    return {step.path: sqnr(seen[step.last], y) for step, y in pairs if isinstance(step, LayerStep)}
+    layers = [(step, y) for step, y in pairs if isinstance(step, LayerStep)]
+    return {step.path: sqnr(calls[step.last].output.tensor, y) for step, y in layers}
 
 
 def _outputs(model: Module, paths: list[str], x: Tensor) -> dict[str, np.ndarray]:

@@ -116,16 +116,16 @@ class Function:
             self._inputs = arrays
         result.node, result.requires_grad = self, True
 
-    def into(self, i: int) -> dict[str, Array]:
-        """`out=` for a kernel that computes the gradient of input i: the memory where an optimizer
-        wants it, so that it need not be copied there; or nothing.
+    def into(self, i: int) -> Array | None:
+        """`out` for a kernel that computes the gradient of input i: the memory where an optimizer
+        wants it, so that it need not be copied there; or None.
         """
         if self._claim is None or self._links is None:
-            return {}
+            return None
         edge, shape, dtype, *_ = self._links[i]
         memory = self._claim(edge)
         fits = memory is not None and (memory.shape, memory.dtype) == (shape, dtype)
-        return {"out": memory} if fits else {}
+        return memory if fits else None
 
     def saved(self) -> dict[str, Any]:
         """What forward stored for backward."""

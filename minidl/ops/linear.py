@@ -12,7 +12,7 @@ from ..engine.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
 from . import check
 from .activation import relu
-from .shape import reshape, unsqueeze
+from .shape import reshape, transpose, unsqueeze
 
 
 def _mT(lib: Any, x: Any) -> Any:  # noqa: N802  (NumPy's name)
@@ -43,18 +43,24 @@ class Linear(Function):
     """y = x W^T + b; dL/dx = g W, dL/dW = g^T x, dL/db = sum of g over rows."""
 
     fresh = True
+    y: Any = None  # the result, where a relu follows
 
     def forward(self, x: Any, weight: Any, bias: Any) -> Any:
         self.x, self.weight = x, weight
         return self.backend.linear(x, weight, bias)
 
     def backward(self, grad: Any) -> Any:
-        lib = self.backend
-        return (
-            lib.matmul(grad, self.weight) if self.needs[0] else None,
-            lib.matmul(_mT(lib, grad), self.x, **self.into(1)) if self.needs[1] else None,
-            lib.sum(grad, 0) if self.needs[2] else None,
-        )
+        for_x, for_weight, for_bias = self.needs
+        found = self.backend.linear_grad(
+            grad, self.x if for_weight else None, self.weight if for_x else None, self.y, for_bias,
+            (self.into(1) if for_weight else None, self.into(2) if for_bias else None),
+        )  # fmt: skip
+        wanted = iter(found)
+        return [next(wanted) if need else None for need in self.needs]
+
+    def definition(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        y = matmul(x, transpose(weight))
+        return y if bias is None else y + bias
 
 
 class LinearRelu(Linear):
@@ -65,11 +71,8 @@ class LinearRelu(Linear):
         self.y = self.backend.linear_relu(x, weight, bias)
         return self.y
 
-    def backward(self, grad: Any) -> Any:
-        return super().backward(self.backend.relu_grad(grad, self.y))
-
     def definition(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return relu(linear(x, weight, bias))
+        return relu(super().definition(x, weight, bias))
 
 
 class Einsum(Function):

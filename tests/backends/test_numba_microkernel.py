@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 from backends.numba_backend.microkernel import isa
 from minidl.verify import verify
-only = ["matmul", "linear", "conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
+only = ["matmul", "linear", "linear_grad", "conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 only += ["quantize", "int8_matmul", "sparse_linear", "int8_linear", "int8_conv2d"]
 report = verify("numba", "quick", only)
 print(isa().name, report.passed)

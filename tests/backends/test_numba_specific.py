@@ -50,6 +50,14 @@ CALLS = {
     "conv2d_weight_grad": lambda b: b.conv2d_weight_grad(G, X, W.shape, ONE, ONE, ONE, 1),
     "matmul": lambda b: b.matmul(values(150, 140), values(140, 130)),
     "linear": lambda b: b.linear(values(64, 400), values(120, 400), values(120)),
+    "linear_grad": lambda b: np.concatenate(
+        [
+            g.reshape(-1)
+            for g in b.linear_grad(
+                values(64, 120), values(64, 400), values(120, 400), values(64, 120, seed=1), True
+            )
+        ]
+    ),
     "max_pool2d": lambda b: b.max_pool2d(G, (2, 2), (2, 2), NONE)[1],
     "layer_norm": lambda b: b.layer_norm(values(200, 90), values(90), values(90), 1e-5)[0],
     "layer_norm_grad": lambda b: b.layer_norm_grad(

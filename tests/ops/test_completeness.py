@@ -90,8 +90,8 @@ def test_each_backend_method_of_the_contract_has_a_door():
 
     gradients = {m for m in METHODS if m.endswith("_grad")}
     fused = {
-        "gelu_grad", "silu_grad", "layer_norm_grad", "batch_norm_grad", "cross_entropy_grad",
-        "attention_grad", "rnn_grad", "lstm_grad", "gru_grad",
+        "linear_grad", "gelu_grad", "silu_grad", "layer_norm_grad", "batch_norm_grad",
+        "cross_entropy_grad", "attention_grad", "rnn_grad", "lstm_grad", "gru_grad",
         "fake_quantize_grad", "fake_quantize_scale_grad",  # of minidl.compress, to first order
     }  # fmt: skip
     assert gradients - fused - set(minidl.ops.__all__) == set()

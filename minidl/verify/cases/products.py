@@ -164,6 +164,90 @@ def linear_agrees_with_oracle(backend: Backend, method: str, case: Linear) -> No
     assert_close(call(backend, method, *case), expected, bound, x.dtype)
 
 
+Gradients = tuple[Laid, Laid | None, Laid | None, Laid | None, bool]  # as linear_grad takes them
+
+
+@st.composite
+def gradients(draw: st.DrawFn, kinds: tuple[str, ...]) -> Gradients:
+    rows, inner, columns = (draw(st.integers(0, 7)) for _ in range(3))
+    dtype = draw(float_dtypes)
+    x, weight, y = (
+        draw(st.none() | arrays(shape, dtype, kinds))
+        for shape in ((rows, inner), (columns, inner), (rows, columns))
+    )
+    bias = draw(st.booleans()) or (x is None and weight is None)
+    return draw(arrays((rows, columns), dtype, kinds)), x, weight, y, bias
+
+
+def all_three(case: Gradients, function: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
+    """The oracle's gradients that are wanted, of the function of grad, x and weight."""
+    grad, x, weight, y, bias = case
+    (rows, columns), inner = grad.shape, next((a.shape[1] for a in (x, weight) if a), 0)
+    factor = np.zeros((rows, inner)) if x is None else function(x.values)
+    matrix = np.zeros((columns, inner)) if weight is None else function(weight.values)
+    gate = None if y is None else y.values
+    found = oracle.linear_grad(function(grad.values), factor, matrix, gate)
+    wanted = zip(found, (weight is not None, x is not None, bias), strict=True)
+    return [g for g, want in wanted if want]
+
+
+@covers("linear_grad")
+@drawn(case=gradients(EXACT))
+def linear_grad_is_exact_on_exact_values(backend: Backend, case: Gradients) -> None:
+    found, dtype = call(backend, "linear_grad", *case), case[0].dtype
+    for actual, expected in zip(found, all_three(case, lambda a: a), strict=True):
+        assert_same(actual, expected.astype(dtype), signed_zero=False)
+
+
+@covers("linear_grad")
+@drawn(case=gradients(BOUNDED))
+def linear_grad_agrees_with_oracle(backend: Backend, case: Gradients) -> None:
+    found, (grad, *_) = call(backend, "linear_grad", *case), case
+    checks = zip(found, all_three(case, lambda a: a), all_three(case, np.abs), strict=True)
+    for actual, expected, magnitudes in checks:
+        bound = sum_bound(magnitudes, max(grad.shape), grad.dtype)
+        assert_close(actual, expected, bound, grad.dtype)
+
+
+@covers("linear_grad")
+@each("sizes", SIZES)
+def gradients_of_layers_as_networks_have_them(
+    backend: Backend, sizes: tuple[int, int, int]
+) -> None:
+    """In memory that was given and in new memory, with and without a relu."""
+    rows, inner, columns = sizes
+    for dtype, layout, relu in itertools.product(FLOATS, LAYOUTS[:5], (False, True)):
+        g, x, weight = (
+            Laid(fill(shape, dtype, "integers", i), layout)
+            for i, shape in enumerate(((rows, columns), (rows, inner), (columns, inner)))
+        )
+        y = Laid(fill((rows, columns), dtype, "integers", 3), layout) if relu else None
+        passed = g.values.astype(np.float64) * (y.values > 0 if y else 1)
+        expected = (passed @ weight.values, passed.T @ x.values, passed.sum(0))
+        for array, want in zip(call(backend, "linear_grad", g, x, weight, y, True), expected,
+                               strict=True):  # fmt: skip
+            assert_same(array, want.astype(dtype), signed_zero=False)
+        out = [backend.full(e.shape, np.nan, np.dtype(dtype)) for e in expected[1:]]
+        gate = None if y is None else backend.asarray(y.values)
+        native = backend.asarray(g.values), backend.asarray(x.values)
+        result = backend.linear_grad(*native, None, gate, True, (out[0], out[1]))
+        assert result[0] is out[0], "linear_grad must return out"
+        assert result[1] is out[1], "linear_grad must return out"
+        for array, want in zip(out, expected[1:], strict=True):
+            assert_same(backend.to_numpy(array), want.astype(dtype), signed_zero=False)
+
+
+@covers("linear_grad")
+def a_relu_passes_gradients_where_its_result_is_nan(backend: Backend) -> None:
+    for dtype in FLOATS:
+        y = np.array([[0, -0.0, 1, np.nan, np.inf]], dtype)
+        grad = np.array([[np.nan, np.inf, 2, 3, np.nan]], dtype)
+        x = np.ones((1, 1), dtype)
+        weight_grad, bias_grad = call(backend, "linear_grad", grad, x, None, y, True)
+        assert_same(bias_grad, np.array([0, 0, 2, 3, np.nan], dtype))
+        assert_same(weight_grad, bias_grad.reshape(5, 1))
+
+
 SUBSCRIPTS = (
     "ij,jk->ik", "ij,kj->ik", "bij,bjk->bik", "bhtd,bhsd->bhts", "ij->ji", "ij->", "ij->j",
     "i,j->ij", "i,i->", "ij,ij->ij", "bi,oi,o->bo", "abc,cd->abd", "ij,jk,kl->il", "ii->i", "ii->",

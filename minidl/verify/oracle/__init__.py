@@ -21,7 +21,15 @@ from .loss import cross_entropy, cross_entropy_grad
 from .normalize import batch_norm, batch_norm_grad, layer_norm, layer_norm_grad
 from .optimizer import adagrad_step, adam_step, limit, norm, rmsprop_step, scale, sgd_step
 from .pool import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
-from .products import einsum, integer_matmul, linear, linear_relu, matmul, sparse_linear
+from .products import (
+    einsum,
+    integer_matmul,
+    linear,
+    linear_grad,
+    linear_relu,
+    matmul,
+    sparse_linear,
+)
 from .quantize import (
     decoded,
     dequantize,
@@ -105,6 +113,7 @@ __all__ = [
     "leaky_relu",
     "limit",
     "linear",
+    "linear_grad",
     "linear_relu",
     "log_softmax",
     "log_softmax_grad",

@@ -51,6 +51,18 @@ def linear_relu(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> n
     return y
 
 
+def linear_grad(
+    grad: np.ndarray, x: np.ndarray, weight: np.ndarray, y: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For x, weight and bias; y is what a relu made of the result, if there was one."""
+    g = grad.astype(np.float64)
+    for index in np.ndindex(g.shape):
+        if y is not None and y[index] <= 0:
+            g[index] = 0
+    bias = [math.fsum(column) for column in g.T.tolist()]
+    return matmul(g, weight), matmul(g.T, x), np.array(bias)
+
+
 def sparse_linear(x: np.ndarray, weight: Any, bias: np.ndarray | None, relu: bool) -> np.ndarray:
     """One stored number of a SparseWeight after another."""
     values, indices, starts, shape = weight
