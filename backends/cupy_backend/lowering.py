@@ -53,7 +53,7 @@ class GraphReplay:
                 self.arrays[value] = value.array
         made = [v for s in program.steps if s.kind == "python" for v in s.calls[0].results]
         for value in (*program.inputs, *program.outputs, *made):
-            self.arrays[value] = self.xp.empty(value.shape, value.dtype)
+            self.arrays[value] = self.xp.zeros(value.shape, value.dtype)  # which any index may be
         self.graphs = [self.capture(step) for step in program.steps]
         self.source = "\n".join(map(self.line, range(len(program.steps))))
 
@@ -64,9 +64,12 @@ class GraphReplay:
         stream = self.xp.cuda.Stream(non_blocking=True)
         with stream:
             stream.begin_capture()
-            for call in step.calls:
-                self.call(call, ())
-            return stream.end_capture()
+            try:
+                for call in step.calls:
+                    self.call(call, ())
+            finally:  # or the stream would capture on
+                graph = stream.end_capture()
+        return graph
 
     def call(self, call: Call, numbers: Sequence[Any]) -> Any:
         """Make a call, and put its results where they belong."""

@@ -4,7 +4,8 @@ A method of this backend does little itself: it takes memory for results and for
 need on the way, looks up tables that follow from shapes, and launches. So it is run on arrays of
 random numbers, and each array that a kernel was given is recognised by its address:
 
-- a part of an argument or a result of the method: a value of the program;
+- a part of an argument or a result of the method: a value of the program (constants take part
+  as they are);
 - a part of what was taken from `memory.empty`: scratch, which gets a place in the arena;
 - anything else: a table, which must be the same for other random numbers.
 
@@ -88,9 +89,8 @@ class _OtherError(Exception):
 
 def launched(call: Call, method: Callable[..., Any]) -> Launched | None:
     """What a program can do in place of this call, if that is launching kernels only."""
-    integers = any(v.dtype.kind in "iu" for v in call.reads)
     new = all(v.base is None for v in call.results) and set(call.writes) <= set(call.results)
-    if not call.results or not new or (integers and call.method not in INDICES):
+    if not call.results or not new or not all(_drawn(v, call.method) for v in call.reads):
         return None
     try:
         first, second = _Run(call, method, 0), _Run(call, method, 1)
@@ -100,6 +100,15 @@ def launched(call: Call, method: Callable[..., Any]) -> Launched | None:
     except _OtherError:
         pass
     return None
+
+
+def _drawn(value: Value, method: str) -> bool:
+    """Whether random numbers can stand for a value: any do as numbers and as codes, but indices
+    must be in range. What is constant stands for itself.
+    """
+    codes = value.dtype.itemsize == 1 and (method.startswith("int8_") or method == "dequantize")
+    indices = value.dtype.kind in "iu" and value.root.kind != "constant"
+    return codes or not indices or method in INDICES
 
 
 class _Run:
@@ -216,11 +225,14 @@ def _given(call: Call, seed: int) -> tuple[dict[Value, Array], list[Any], dict[i
 
 
 def _random(value: Value, random: np.random.Generator, below: int) -> Array:
+    if value.root.kind == "constant" and value.dtype in KINDS:
+        return view(value.root.array, value.offset, value.shape, value.dtype, value.strides)
     x = _memory(value)
     if value.dtype.kind == "f":
         x[...] = random.standard_normal(value.shape, np.float32)
     elif value.dtype.kind in "iu":
-        x[...] = random.integers(0, below, value.shape)
+        low, high = (0, below) if below else (np.iinfo(value.dtype).min, np.iinfo(value.dtype).max)
+        x[...] = random.integers(low, high, value.shape, endpoint=not below)
     else:
         x[...] = random.random(value.shape) < 0.5
     return x

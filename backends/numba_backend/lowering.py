@@ -57,8 +57,8 @@ class NumbaLowering(NumpyLowering):
 
     def launched(self, call: Call, before: Sequence[Step]) -> Step | None:
         """The call as launches of kernels, if it is one of this backend's and nothing else."""
-        own = getattr(type(self.backend), call.method)
-        if own is getattr(self.reference, call.method):
+        own = getattr(type(self.backend), call.method, None)
+        if own is getattr(self.reference, call.method, None):  # or an operator of arrays
             return None
         needed = finite(call)
         changed = [w.root for step in before for c in step.calls for w in (*c.results, *c.writes)]
@@ -150,16 +150,10 @@ class NativeReplay(PythonReplay):
         ]
         return [*self.opening(), *before, *body, self.closing()]
 
-    def called(self, call: Call, at: int) -> list[str]:
+    def views(self, base: Value) -> list[str]:
         """As in Python alone; native code gets to know memory that was made."""
-        lines = super().called(call, at)
-        made = [v for v in call.results if v.kind == "made"]
-        return [*lines[:1], *lines[1:]] if not made else self._announced(lines, made)
-
-    def _announced(self, lines: list[str], made: list[Value]) -> list[str]:
-        at = len(lines) - lines[-1].endswith("= None")
-        known = [f"slots[{self.slot[v]}] = {v.name}.ctypes.data" for v in made]
-        return [*lines[:at], *known, *lines[at:]]
+        known = [f"slots[{self.slot[base]}] = {base.name}.ctypes.data"]
+        return [*(known if base.kind == "made" else []), *super().views(base)]
 
     # -- the native functions ---------------------------------------------------------------------
     def stretch(self, steps: Sequence[Step]) -> list[str]:

@@ -24,7 +24,7 @@ from backends import METHODS, Array, Backend
 from backends.program import Call, Number, Program, Value, replaced
 
 from ..engine import modes, random
-from ..engine.function import Function
+from ..engine.function import Function, Version
 from ..engine.random import Generator
 from ..engine.tensor import Tensor
 from ..errors import CompileError
@@ -57,6 +57,7 @@ class Recorder:
         self.updates: list[Update] = []
         self.draws: list[Draw] = []
         self.leaves: dict[int, tuple[Tensor, int]] = {}  # tensors from outside, their versions
+        self.rests_on: dict[int, tuple[Tensor, Version, int]] = {}
         self.modules: dict[int, Module] = {}
         self.entry = {  # which tensors had a gradient when the step began
             id(t): t.grad
@@ -131,12 +132,15 @@ class Recorder:
         self, phase: str, function: Function, inputs: tuple[Any, ...], result: Any
     ) -> None:
         """Name the calls of this operation; let its backward meet Traced arrays only."""
-        if threading.get_ident() != self._thread:
+        if self._unseen():
             return
         for call in reversed(self.program.calls):
             if call.operation:
                 break
             call.operation = function.name + (".backward" if phase == "backward" else "")
+            if function.rests_on:
+                self._fix(call, inputs)
+        self.rests_on.update((id(x), (x, x.version, x.version.changed)) for x in function.rests_on)
         if phase == "backward":
             return
         for x in inputs:
@@ -157,6 +161,13 @@ class Recorder:
                 (edge, shape, dtype, renamed.get(identity, identity), version)
                 for edge, shape, dtype, identity, version in function._links
             ]
+
+    def _fix(self, call: Call, inputs: tuple[Any, ...]) -> None:
+        """What an operation that rests on other tensors brings along is the same in all runs."""
+        given = {id(x.data) for x in inputs if isinstance(x, Tensor)}
+        for value in (v.root for v in call.reads):
+            if value.kind == "live" and id(value.array) not in given:
+                value.kind = "constant"
 
     def leaf(self, x: Tensor) -> None:
         """A tensor from outside takes part."""
@@ -189,6 +200,10 @@ class Recorder:
             f"{what}, and so may depend on values, which a recorded step cannot",
             "return the tensor and look at it outside the step; choose with ops.where inside",
         )
+
+    def _unseen(self) -> bool:
+        """Whether this is another thread, or work that is no part of the step."""
+        return threading.get_ident() != self._thread or modes.is_aside()
 
     def fail(self, problem: str, fix: str) -> None:
         """Note why the step cannot be replayed; it runs on, so that it is done whole."""
@@ -239,7 +254,7 @@ class Recorder:
     def note(self, method: str, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
         """Run function on the plain arrays behind arguments, and note the call."""
         plain = [replaced(a, _is_traced, _plain) for a in arguments]
-        if self._inside or threading.get_ident() != self._thread:
+        if self._inside or self._unseen():
             return function(*plain)
         if method in ("to_numpy", "all_finite"):
             self.needs_value("reads the values of a tensor")

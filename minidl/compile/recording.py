@@ -33,6 +33,7 @@ class Recording:
         self.input_grads = [(i, self._grad(recorder, x)) for i, x in enumerate(arguments)]
         for x, own in zip(given, arguments, strict=True):
             x.grad = own.grad
+        self.rests_on = list(recorder.rests_on.values())
         self.modules = [vars(module) for module in recorder.modules.values()]
         self.remembered = [list(attributes.values()) for attributes in self.modules]
         self.replay: Replay | None = None
@@ -77,6 +78,9 @@ class Recording:
                 return f"a tensor of shape {x.shape} has another array"
             if x.requires_grad is not needs:
                 return f"a tensor of shape {x.shape} was frozen or released"
+        for x, version, changed in self.rests_on:
+            if x.version is not version or version.changed != changed:
+                return f"a tensor of shape {x.shape} changed, from which others were computed"
         for attributes, remembered in zip(self.modules, self.remembered, strict=True):
             if len(attributes) != len(remembered) or not all(
                 map(is_, attributes.values(), remembered)

@@ -18,7 +18,7 @@ from ..engine.creation import tensor
 from ..engine.dtypes import float32, int32
 from ..engine.function import Function, Version
 from ..engine.graph import mismatch
-from ..engine.modes import no_grad
+from ..engine.modes import aside, no_grad
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, CheckpointError, GraphError
 from ..nn import Module, ModuleList
@@ -126,8 +126,12 @@ class Loop(NamedTuple):
 class IntegerProgram(Function):
     """All steps as one operation; for inference only."""
 
-    def __init__(self, loop: Loop, multiply_adds: int) -> None:
-        self.loop, self.multiply_adds = loop, multiply_adds
+    def __init__(self, loop: Loop, multiply_adds: int, buffers: Callable[[], Any]) -> None:
+        self.loop, self.multiply_adds, self.buffers = loop, multiply_adds, buffers
+
+    @property
+    def rests_on(self) -> Sequence[Tensor]:  # type: ignore[override]
+        return list(self.buffers())
 
     def forward(self, x: Array) -> Array:
         return self.loop.run(x)
@@ -186,17 +190,18 @@ class IntegerModel(Module):
         if x.backend is not self.scale.backend:
             raise mismatch("IntegerModel", x.backend.name, self.scale.backend.name)
         batch = self.door.batch(x)
-        return apply(IntegerProgram(self.loop(batch), self.per_sample * batch), x)
+        return apply(IntegerProgram(self.loop(batch), self.per_sample * batch, self.buffers), x)
 
     def loop(self, batch: int) -> Loop:
         """The calls for a batch size; made anew after buffers moved or changed."""
         if Version.last != self._seen:
             self._look()
         if batch not in self._loops:
-            calls = [
-                (prepared(batch), step.slots_in, step.slot_out)
-                for step, prepared in zip(self.steps, self._prepared, strict=True)
-            ]
+            with aside():
+                calls = [
+                    (prepared(batch), step.slots_in, step.slot_out)
+                    for step, prepared in zip(self.steps, self._prepared, strict=True)
+                ]
             self._loops[batch] = Loop(calls, self.slots, self.result)
         return self._loops[batch]
 
@@ -204,8 +209,9 @@ class IntegerModel(Module):
         """Prepare the steps anew if a buffer is not what it was."""
         seen, stamp = Version.last, [(x.version, x.version.changed) for x in self.buffers()]
         if self._stamp != stamp:
-            lib, grids = self.scale.backend, self.grids
-            self._prepared = [step.prepare(lib, grids) for step in self.steps]
+            with aside():
+                lib, grids = self.scale.backend, self.grids
+                self._prepared = [step.prepare(lib, grids) for step in self.steps]
             self._stamp, self._loops = stamp, {}
         self._seen = seen
 

@@ -7,6 +7,7 @@ pays only when few weights are left. `sparsify` measures where that is, layer by
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +17,9 @@ from backends import Array, SparseWeight
 from ..engine.apply import apply
 from ..engine.creation import tensor
 from ..engine.dtypes import int32, int64
-from ..engine.function import Function
+from ..engine.function import Function, Version
 from ..engine.graph import mismatch
+from ..engine.modes import aside
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, DTypeError, GraphError, ShapeError
 from ..nn import Conv2d, Linear, Module
@@ -35,8 +37,10 @@ BREAK_EVEN = {1: 0.3, BLOCK: 0.5}
 class _SparseLinear(Function):
     """x W^T + b over the stored blocks; for inference only."""
 
-    def __init__(self, weight: SparseWeight, packed: Any, bias: Array | None) -> None:
-        self.weight, self.packed, self.bias = weight, packed, bias
+    def __init__(
+        self, weight: SparseWeight, packed: Any, bias: Array | None, rests_on: Sequence[Tensor]
+    ) -> None:
+        self.weight, self.packed, self.bias, self.rests_on = weight, packed, bias, rests_on
 
     def forward(self, x: Array) -> Array:
         return self.backend.sparse_linear(x, self.weight, self.packed, self.bias, False)
@@ -90,7 +94,7 @@ class SparseLinear(Module):
         self.register_buffer("indices", tensor(indices.astype(int32), backend=backend))
         self.register_buffer("starts", tensor(starts.astype(int64), backend=backend))
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().clone())
-        self._ready: list[Any] = []  # the version of the values, and what was packed of them
+        self._ready: tuple[Version, int, Any] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
@@ -114,12 +118,12 @@ class SparseLinear(Module):
         shape = (self.out_features, self.in_features)
         weight = SparseWeight(self.values.data, self.indices.data, self.starts.data, shape)
         version, ready = self.values.version, self._ready
-        if not ready or ready[0] is not version or ready[1] != version.changed:
-            packed = self.values.backend.sparse_pack(weight)
-            # Lists, in which a recorder of steps finds the arrays that it has to put back.
-            packed = list(packed) if isinstance(packed, tuple) else packed
-            ready = self._ready = [version, version.changed, packed]
-        return _SparseLinear(weight, ready[2], None if self.bias is None else self.bias.data)
+        if ready is None or ready[0] is not version or ready[1] != version.changed:
+            with aside():
+                packed = self.values.backend.sparse_pack(weight)
+            ready = self._ready = version, version.changed, packed
+        bias = None if self.bias is None else self.bias.data
+        return _SparseLinear(weight, ready[2], bias, list(self.buffers()))
 
     def dense(self) -> np.ndarray:
         """The weight (O, D) with its zeros, on the host."""

@@ -71,6 +71,7 @@ class Function:
     definition: ClassVar[Callable[..., Tensor] | None] = None
     view: bool = False  # may the result share memory with the first input?
     fresh: bool = False  # are the gradients new arrays of which nobody else knows?
+    rests_on: Sequence[Any] = ()  # tensors from which arrays of its own follow; see `modes.aside`
 
     # Filled in by `record`; names with an underscore cannot collide with saved values.
     _order: int

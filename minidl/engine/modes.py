@@ -1,4 +1,4 @@
-"""The engine's three switches: whether to record, the default backend, and who observes."""
+"""The engine's switches: whether to record, the default backend, who observes, and what not."""
 
 from __future__ import annotations
 
@@ -172,3 +172,28 @@ def observe(observer: Observer) -> Iterator[None]:
         yield
     finally:
         observers.remove(observer)
+
+
+class _Aside(threading.local):
+    depth = 0
+
+
+_aside = _Aside()
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Within it arrays are made that are kept, so that it is no part of a step that is compiled.
+
+    The Function that computes with them lists in `rests_on` the tensors from which they follow.
+    """
+    _aside.depth += 1
+    try:
+        yield
+    finally:
+        _aside.depth -= 1
+
+
+def is_aside() -> bool:
+    """Whether this thread is within `aside`."""
+    return _aside.depth > 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine.apply import apply
-from ..engine.creation import tensor
 from ..engine.function import Function
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
@@ -167,6 +166,13 @@ def _bins(size: int, count: int) -> list[tuple[int, int]]:
     return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
 
 
+def _shares(size: int, count: int) -> list[list[float]]:
+    """What each element contributes to the mean of each adaptive window."""
+    return [
+        [1 / (b - a) if a <= i < b else 0.0 for i in range(size)] for a, b in _bins(size, count)
+    ]
+
+
 def adaptive_avg_pool2d(x: Tensor, output_size: Size) -> Tensor:
     """Mean over windows chosen so that the result has the given size: windows side by side where
     the sizes divide, else A x B^T with rows of weights 1 / length.
@@ -182,12 +188,9 @@ def adaptive_avg_pool2d(x: Tensor, output_size: Size) -> Tensor:
     if h % m == 0 and w % n == 0:
         return avg_pool2d(x, (h // m, w // n))
     rows, columns = (
-        tensor(
-            [[1 / (b - a) if a <= i < b else 0.0 for i in range(old)] for a, b in _bins(old, new)],
-            x.dtype, backend=x.backend,
-        )
+        x.linked(x.backend.asarray(_shares(old, new), x.dtype), None)
         for old, new in zip(x.shape[2:], sizes, strict=True)
-    )  # fmt: skip
+    )
     return einsum("nciw,jw->ncij", einsum("nchw,ih->nciw", x, rows), columns)
 
 

@@ -115,14 +115,21 @@ class Cublas:
         if lda < k or ldb < k or ldc < m:
             raise CublasError("CUBLAS_STATUS_INVALID_VALUE")
         scale = (_at(alpha, ctypes.c_int32, (1,))[0], _at(beta, ctypes.c_int32, (1,))[0])
-        left = _at(a, ctypes.c_int8, (m, lda))[:, :k].astype(np.int32)  # column-major k x m
-        right = _at(b, ctypes.c_int8, (n, ldb))[:, :k].astype(np.int32)
-        out = _at(c, ctypes.c_int32, (n, ldc))[:, :m]
-        if scale[1]:
-            out *= scale[1]
-            out += scale[0] * (right @ left.T)
-        else:  # as in cuBLAS, what was in c is then not read
-            out[...] = scale[0] * (right @ left.T)
+        _product(scale, (a, lda), (b, ldb), (c, ldc), (m, n, k))
+
+
+@captured
+def _product(scale: Any, a: Any, b: Any, c: Any, sizes: tuple[int, int, int]) -> None:
+    """Operands are an address and a leading dimension; scales were read when it was called."""
+    m, n, k = sizes
+    left = _at(a[0], ctypes.c_int8, (m, a[1]))[:, :k].astype(np.int32)  # column-major k x m
+    right = _at(b[0], ctypes.c_int8, (n, b[1]))[:, :k].astype(np.int32)
+    out = _at(c[0], ctypes.c_int32, (n, c[1]))[:, :m]
+    if scale[1]:
+        out *= scale[1]
+        out += scale[0] * (right @ left.T)
+    else:  # as in cuBLAS, what was in c is then not read
+        out[...] = scale[0] * (right @ left.T)
 
 
 def _at(address: int, element: Any, shape: tuple[int, ...]) -> np.ndarray:
