@@ -14,27 +14,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+
+from images import load
 
 import backends
 import minidl
-from minidl import compress, data, nn, ops, optim
+from minidl import compress, nn, ops, optim
 from minidl.cli.options import new_file, picture, positive, seed, working_backend
 from minidl.compress.recipe import Distil, FineTune, Prune, Quantize, Shrink
 from minidl.data import DataLoader
-from minidl.data import transforms as t
 from minidl.training import Trainer, write_bytes
 
 EPOCHS = {"digits": 30, "mnist": 4, "fashion_mnist": 6}
-
-
-def load(name: str, seed: int) -> tuple[Any, Any, t.Transform]:
-    """Training part, test part, and how bytes become numbers around 0."""
-    if name == "digits":
-        train, test = data.split(data.digits(), 0.2, seed, stratify=True)
-        return train, test, t.Compose(t.ToFloat(16), t.Normalize(0.31, 0.38))
-    train, test = data.mnist() if name == "mnist" else data.fashion_mnist()
-    return train, test, t.Compose(t.ToFloat(), t.Normalize(0.13, 0.31))
 
 
 def lenet(size: int) -> nn.Module:

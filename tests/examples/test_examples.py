@@ -148,3 +148,11 @@ def test_a_recipe_is_cooked_reported_and_resumed(tmp_path):
     assert all(stage["name"] in text for stage in stages)
     assert is_picture(tmp_path / "r.png")
     assert len(list((tmp_path / "c").glob("*.safetensors"))) == 5
+
+
+def test_training_with_the_rounding_pays_where_bits_are_few(tmp_path):
+    text = run(tmp_path, "08_few_bits.py", "--epochs", "6")
+    rows = {line.split()[0]: line for line in text.splitlines() if line[1:].startswith(" bits")}
+    assert list(rows) == ["8", "4", "3", "2"]
+    rounded, longer, aware = (float(part.split()[-1]) for part in rows["2"].split("%")[0:9:3])
+    assert aware > max(rounded, longer) + 10
