@@ -49,6 +49,7 @@ def install() -> None:
     int8_between.copy_lines = _copy_lines
     int8_conv.conv_tile, int8_conv.copy_lines = _conv_tile, _copy_lines
     int8_planes.copy_lines, int8_conv.codes_in_floats = _copy_lines, _too_close
+    int8.row_in_floats, int8_conv.join_bytes = _too_close, _join(1)
     int8_planes.join_bytes, int8_planes.join_every_second = _join(1), _join(2)
     int8_conv.largest_of_four = _largest_of_four
     sparse.block_tile, sparse.panel_tile, sparse.row_tile = (
@@ -179,12 +180,12 @@ def _linear_tile(
 
 def _conv_tile(
     count: int, c: np.ndarray, c_at: int, c_row: int, a: np.ndarray, a_at: int, a_step: int,
-    b: np.ndarray, b_at: int, b_step: np.ndarray, depth: int,
+    b: np.ndarray, b_at: int, b_step: np.ndarray, depth: int, tiles: int,
 ) -> None:  # fmt: skip
-    k, lanes = np.arange(depth), np.arange(dots.PIXELS)
+    k, lanes = np.arange(depth), np.arange(tiles * dots.PIXELS)
     left = _quads(a, True)[a_at + np.arange(count)[:, None] + k * a_step]
     right = _quads(b, False)[b_at + b_step[k][:, None] + lanes]
-    c[_lines(c_at, c_row, count, dots.PIXELS)] = np.einsum("mkq,klq->ml", left, right)
+    c[_lines(c_at, c_row, count, lanes.size)] = np.einsum("mkq,klq->ml", left, right)
 
 
 def _too_close(*arguments: Any) -> bool:

@@ -27,9 +27,12 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils as cgutils_untyped
 
 from .microkernel import isa
 from .outline import outlined
+
+cgutils: Any = cgutils_untyped
 
 _BYTE, _QUAD, _INT = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _MADD = {32: "llvm.x86.avx2.pmadd.wd", 64: "llvm.x86.avx512.pmaddw.d.512"}
@@ -43,12 +46,12 @@ SIGNED = isa().dot == "sdot"
 NATIVE = np.dtype(np.int8 if SIGNED else np.uint8)
 
 
-def dots(heights: Iterable[int], vectors: int, spread_signed: bool) -> Any:
+def dots(heights: Iterable[int], vectors: int, along: bool) -> Any:
     """The intrinsic for tiles of one of these numbers of rows, of `vectors` vectors.
 
-    spread_signed: which operand holds the weights, a (spread over a vector) or b. Weights are
-    packed, so then the rows of a lie side by side: with a pointer for each, twelve rows would need
-    more registers than there are.
+    along: b is an image's quads, and `tiles` tiles lie side by side along them. The weights, which
+    are signed, are then a's: packed, so that the rows of a lie side by side. With a pointer for
+    each, twelve rows would need more registers than there are.
     """
 
     def tile(typing: Any, count: Any, c: Any, c_at: Any, c_row: Any, a: Any, a_at: Any, a_step: Any,
@@ -56,13 +59,21 @@ def dots(heights: Iterable[int], vectors: int, spread_signed: bool) -> Any:
         """c[m, :] = the sum over k of the dots of quads of a and b, m < count.
 
         Row m of c is `vectors` vectors from element c_at + m * c_row on. a and b are flat arrays
-        whose bytes are read, counted in quads: quad k of row m of a is at a_at + m * a_step + k
-        (packed weights: at a_at + k * a_step + m), the quads k of b at b_at + k * b_step, or at
-        b_at + b_step[k] if that is an array. depth >= 1.
+        whose bytes are read, counted in quads: quad k of row m of a is at a_at + m * a_step + k,
+        the quads k of b at b_at + k * b_step. depth >= 1.
         """
         n = types.intp
-        step = b_step if isinstance(b_step, types.Array) else n
-        return types.void(n, c, n, n, a, n, n, b, n, step, n), emit
+        return types.void(n, c, n, n, a, n, n, b, n, n, n), emit
+
+    def tiles(
+        typing: Any, count: Any, c: Any, c_at: Any, c_row: Any, a: Any, a_at: Any, a_step: Any,
+        b: Any, b_at: Any, b_step: Any, depth: Any, tiles: Any,
+    ) -> Any:  # fmt: skip
+        """As `tile`, for each of `tiles` tiles, but quad k of row m of a is at a_at + k * a_step +
+        m, the quads k of b at b_at + b_step[k].
+        """
+        n = types.intp
+        return types.void(n, c, n, n, a, n, n, b, n, b_step, n, n), emit
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         """A switch over the number of rows: each has a loop of its own."""
@@ -73,20 +84,24 @@ def dots(heights: Iterable[int], vectors: int, spread_signed: bool) -> Any:
             block = builder.function.append_basic_block()
             switch.add_case(ir.Constant(_INT, m), block)
             builder.position_at_end(block)
-            _tile(m, vectors, spread_signed, context, builder, signature.args[1:], rest)
+            number = rest[-1] if along else ir.Constant(_INT, 1)
+            with cgutils.for_range(builder, number, intp=_INT) as loop:
+                shift = builder.mul(loop.index, ir.Constant(_INT, vectors * LANES))
+                _tile(m, vectors, along, context, builder, signature.args[1:], rest, shift)
             builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()
 
-    step = "table" if spread_signed else "n"
-    name = "conv_quads" if spread_signed else "linear_quads"
-    kinds = "n", "sums", "n", "n", "bytes", "n", "n", "bytes", "n", step, "n"
-    return outlined(*kinds, name=name)(tile)
+    kinds = "n", "sums", "n", "n", "bytes", "n", "n", "bytes", "n"
+    if along:
+        return outlined(*kinds, "table", "n", "n", name="conv_quads")(tiles)
+    return outlined(*kinds, "n", "n", name="linear_quads")(tile)
 
 
-def _tile(rows: int, vectors: int, spread_signed: bool, context: Any, builder: Any, kinds: Any,
-          arguments: Any) -> None:  # fmt: skip
-    c, c_at, c_row, a, a_at, a_step, b, b_at, b_step, depth = arguments
+def _tile(rows: int, vectors: int, along: bool, context: Any, builder: Any, kinds: Any,
+          arguments: Any, shift: Any) -> None:  # fmt: skip
+    """One tile, `shift` elements further along c and b."""
+    c, c_at, c_row, a, a_at, a_step, b, b_at, b_step, depth = arguments[:10]
     vector = ir.VectorType(_QUAD, LANES)
 
     def data(which: int, array: Any, kind: Any = _QUAD) -> Any:
@@ -102,11 +117,11 @@ def _tile(rows: int, vectors: int, spread_signed: bool, context: Any, builder: A
         return ir.Constant(_INT, value)
 
     first = builder.gep(data(3, a), [a_at])
-    lines = [builder.gep(first, [number(m) if spread_signed else builder.mul(a_step, number(m))])
+    lines = [builder.gep(first, [number(m) if along else builder.mul(a_step, number(m))])
              for m in range(rows)]  # fmt: skip
-    start, table = builder.gep(data(6, b), [b_at]), isinstance(kinds[8], types.Array)
-    steps = data(8, b_step, _INT) if table else None
-    multiply = _multiplier(builder, spread_signed)
+    start = builder.gep(data(6, b), [builder.add(b_at, shift)])
+    steps = data(8, b_step, _INT) if along else None
+    multiply = _multiplier(builder, along)
 
     before, function = builder.block, builder.function
     loop, end = function.append_basic_block(), function.append_basic_block()
@@ -114,10 +129,10 @@ def _tile(rows: int, vectors: int, spread_signed: bool, context: Any, builder: A
     builder.position_at_end(loop)
     k = builder.phi(_INT)
     sums = [[builder.phi(vector) for _ in range(vectors)] for _ in range(rows)]
-    place = load(steps, k, _INT) if table else builder.mul(k, b_step)
+    place = load(steps, k, _INT) if along else builder.mul(k, b_step)
     base = builder.gep(start, [place])
     pieces = [load(base, number(v * LANES), vector) for v in range(vectors)]
-    at, after = builder.mul(k, a_step) if spread_signed else k, []
+    at, after = builder.mul(k, a_step) if along else k, []
     for line, totals in zip(lines, sums, strict=True):
         quad = _spread(builder, load(line, at, _QUAD), vector)
         after.append(multiply(totals, quad, pieces))
@@ -131,7 +146,7 @@ def _tile(rows: int, vectors: int, spread_signed: bool, context: Any, builder: A
     builder.cbranch(builder.icmp_signed("<", following, depth), loop, end)
 
     builder.position_at_end(end)
-    target = builder.gep(data(0, c), [c_at])
+    target = builder.gep(data(0, c), [builder.add(c_at, shift)])
     for m, values in enumerate(after):
         row = builder.gep(target, [builder.mul(c_row, number(m))])
         for v, value in enumerate(values):
@@ -208,5 +223,5 @@ def _multiplier(builder: Any, spread_signed: bool) -> Callable[[list[Any], Any, 
     return plain
 
 
-linear_tile = dots(range(1, ROWS + 1), WIDTH // LANES, spread_signed=False)
-conv_tile = dots((1, *range(2, CHANNELS + 1, 2)), PIXELS // LANES, spread_signed=True)
+linear_tile = dots(range(1, ROWS + 1), WIDTH // LANES, along=False)
+conv_tile = dots((1, *range(2, CHANNELS + 1, 2)), PIXELS // LANES, along=True)

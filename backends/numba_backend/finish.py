@@ -90,56 +90,87 @@ def code(total: np.int32, multiplier: np.int32, shift: np.int32, zero: int, low:
     return np.uint8(least if q < least else most if q > most else q)
 
 
+def _in_floats(spread: bool) -> Callable[..., Any]:
+    """The code of both intrinsics below; spread: whether all sums belong to one output."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        codes, to, sums, at, vectors, *constants, o, zero, low, high = arguments
+        whole, byte = Words(context, builder, types.int32, 4 * LANES), ir.IntType(8)
+        reals, lanes = ir.VectorType(ir.FloatType(), LANES), ir.IntType(LANES)
+
+        def same(number: Any) -> Any:
+            return whole.spread(builder.sitofp(number, reals.element))
+
+        def every(number: int) -> Any:
+            return ir.Constant(whole.vector, [number] * LANES)
+
+        def larger(a: Any, b: Any, than: str = ">") -> Any:
+            return builder.select(builder.fcmp_ordered(than, a, b), a, b)
+
+        places = [
+            whole.data(kind, array, o)
+            for kind, array in zip(signature.args[5:8], constants, strict=True)
+        ]
+
+        def constants_at(i: Any) -> tuple[Any, Any]:
+            """Offset and scale, which is put together: 2^-shift is its exponent, 127 - shift."""
+            if spread:
+                offset, multiplier, shift = (whole.spread(builder.load(p)) for p in places)
+            else:
+                offset, multiplier, shift = (whole.load(p, i) for p in places)
+            power = builder.shl(builder.sub(every(127), shift), every(23))
+            scale = builder.fmul(builder.sitofp(multiplier, reals), builder.bitcast(power, reals))
+            return offset, scale
+
+        least, most = same(builder.sub(low, zero)), same(builder.sub(high, zero))
+        # Beside 1.5 * 2^23 there is no room for a fraction (see `int8.quantize`), and the last byte
+        # of the sum is the code.
+        room = same(builder.add(zero, number(3 << 22)))
+        kind = ir.FunctionType(reals, [reals])
+        size = builder.module.declare_intrinsic(f"llvm.fabs.v{LANES}f32", (), kind)
+        source = whole.data(signature.args[2], sums, at)
+        target = Words(context, builder, types.uint8, LANES).data(signature.args[0], codes, to)
+        furthest = cgutils.alloca_once_value(builder, ir.Constant(reals, None))
+        always = constants_at(number(0)) if spread else None
+        with cgutils.for_range(builder, vectors, intp=INT) as loop:
+            place = builder.mul(loop.index, number(LANES))
+            offset, scale = always or constants_at(place)
+            total = builder.add(whole.load(source, place), offset)
+            x = builder.fmul(builder.sitofp(total, reals), scale)
+            x = larger(most, larger(least, x), "<")
+            y = builder.fadd(x, room)
+            off = builder.fsub(x, builder.fsub(y, room))
+            builder.store(larger(builder.call(size, [off]), builder.load(furthest)), furthest)
+            code = builder.trunc(builder.bitcast(y, whole.vector), ir.VectorType(byte, LANES))
+            builder.store(code, whole.at(target, place, code.type)).align = 1
+        limit = ir.Constant(reals, [0.5 - 2.0**-14] * LANES)
+        close = builder.fcmp_ordered(">", builder.load(furthest), limit)
+        return builder.icmp_unsigned("!=", builder.bitcast(close, lanes), ir.Constant(lanes, 0))
+
+    return emit
+
+
 @cast("Callable[[Any], Any]", intrinsic)
 def codes_in_floats(
-    typing: Any, codes: Any, to: Any, sums: Any, at: Any, vectors: Any, move: Any, multiplier: Any,
-    shift: Any, zero: Any, low: Any, high: Any,
+    typing: Any, codes: Any, to: Any, sums: Any, at: Any, vectors: Any, offset: Any,
+    multiplier: Any, shift: Any, o: Any, zero: Any, low: Any, high: Any,
 ) -> Any:  # fmt: skip
-    """codes[to + i] = `code` of sums[at + i] + move, for as many vectors of them, in float32.
+    """codes[to + i] = `code` of sums[at + i] + offset[o] and so on, for as many vectors of them, in
+    float32.
 
     Returns whether one of them is too close to call.
     """
-    n, whole = types.intp, types.int32
-    return types.boolean(codes, n, sums, n, n, whole, whole, whole, n, n, n), _in_floats
+    n = types.intp
+    given = codes, n, sums, n, n, offset, multiplier, shift, n, n, n, n
+    return types.boolean(*given), _in_floats(spread=True)
 
 
-def _in_floats(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    codes, to, sums, at, vectors, move, multiplier, shift, zero, low, high = arguments
-    whole, bits = Words(context, builder, types.int32, 4 * LANES), ir.IntType(32)
-    real, byte = ir.FloatType(), ir.VectorType(ir.IntType(8), LANES)
-    reals, lanes = ir.VectorType(real, LANES), ir.IntType(LANES)
-
-    def spread(number: Any) -> Any:
-        return whole.spread(builder.sitofp(number, real))
-
-    def larger(a: Any, b: Any, than: str = ">") -> Any:
-        return builder.select(builder.fcmp_ordered(than, a, b), a, b)
-
-    # 2^-shift is put together from its bits: an exponent of 127 - shift, and nothing else.
-    exponent = builder.shl(builder.sub(ir.Constant(bits, 127), shift), ir.Constant(bits, 23))
-    power = builder.bitcast(exponent, real)
-    scale = whole.spread(builder.fmul(builder.sitofp(multiplier, real), power))
-    moved = whole.spread(move)
-    least, most = spread(builder.sub(low, zero)), spread(builder.sub(high, zero))
-    # Beside 1.5 * 2^23 there is no room for a fraction (see `int8.quantize`), and the last byte of
-    # the sum is the code.
-    room = spread(builder.add(zero, number(3 << 22)))
-    kind = ir.FunctionType(reals, [reals])
-    size = builder.module.declare_intrinsic(f"llvm.fabs.v{LANES}f32", (), kind)
-    source = whole.data(signature.args[2], sums, at)
-    target = Words(context, builder, types.uint8, LANES).data(signature.args[0], codes, to)
-    furthest = cgutils.alloca_once_value(builder, ir.Constant(reals, None))
-    with cgutils.for_range(builder, vectors, intp=INT) as loop:
-        place = builder.mul(loop.index, number(LANES))
-        x = builder.fmul(
-            builder.sitofp(builder.add(whole.load(source, place), moved), reals), scale
-        )
-        x = larger(most, larger(least, x), "<")
-        y = builder.fadd(x, room)
-        off = builder.fsub(x, builder.fsub(y, room))
-        builder.store(larger(builder.call(size, [off]), builder.load(furthest)), furthest)
-        code = builder.trunc(builder.bitcast(y, whole.vector), byte)
-        builder.store(code, whole.at(target, place, byte)).align = 1
-    limit = ir.Constant(reals, [0.5 - 2.0**-14] * LANES)
-    close = builder.fcmp_ordered(">", builder.load(furthest), limit)
-    return builder.icmp_unsigned("!=", builder.bitcast(close, lanes), ir.Constant(lanes, 0))
+@cast("Callable[[Any], Any]", intrinsic)
+def row_in_floats(
+    typing: Any, codes: Any, to: Any, sums: Any, at: Any, vectors: Any, offset: Any,
+    multiplier: Any, shift: Any, o: Any, zero: Any, low: Any, high: Any,
+) -> Any:  # fmt: skip
+    """As `codes_in_floats`, but sums[at + i] is one of output o + i."""
+    n = types.intp
+    given = codes, n, sums, n, n, offset, multiplier, shift, n, n, n, n
+    return types.boolean(*given), _in_floats(spread=False)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
-from ..interface import Array, DType, Finish, Pair, Requantize
+from ..interface import Array, DType, Finish, Pair, Requantize, Shape
 from ..numpy_backend import NumpyBackend
 from ..numpy_backend.windows import framed, out_size
-from .dots import NATIVE, ROWS, SIGNED, WIDTH, linear_tile
-from .finish import CODES, RELU, SUMS, code, real, result_dtype, rule
+from .dots import LANES, NATIVE, ROWS, SIGNED, WIDTH, linear_tile
+from .finish import CODES, RELU, SUMS, code, real, result_dtype, row_in_floats, rule
 from .int8_conv import TASKS, band, convolve, in_lines, quads_of, sums_of
+from .int8_planes import phase_lines, places
 from .jit import helper, kernel
 from .layout import F32, flat, plain
 from .memory import empty
@@ -72,29 +75,34 @@ def linear(codes: Array, packed: Array, offset: Array, factor: Array, last: Arra
 def finish_tile(tile: Array, rows: int, offset: Array, factor: Array, last: Array, start: int,
                 count: int, how: int, ends: tuple[int, int, int], y: Array, at: int,
                 step: int) -> None:  # fmt: skip
-    """The rows of a tile into y, the first one to `at`; constants are those from `start` on."""
-    offset, factor, last = offset[start:], factor[start:], last[start:]
-    if how == SUMS:
-        totals = y.view(np.int32)
-        for m in range(rows):
-            sums, out = tile[m * WIDTH :], totals[at + m * step :]
-            for n in range(count):
-                out[n] = sums[n] + offset[n]
-    elif how == CODES:
+    """The rows of a tile into y, the first one to `at`; constants are those from `start` on.
+
+    Positions are unsigned, as in `int8_conv.finish_rows`.
+    """
+    first, columns = np.uintp(start), np.uintp(count)
+    if how == CODES:
         multiplier, shift = factor.view(np.int32), last.view(np.int32)
         zero, low, high = ends
         for m in range(rows):
-            sums, codes = tile[m * WIDTH :], y[at + m * step :]
-            for n in range(count):
-                total = np.int32(sums[n] + offset[n])
-                codes[n] = code(total, multiplier[n], shift[n], zero, low, high)
+            begin, put, vectors = np.uintp(m * WIDTH), np.uintp(at + m * step), count // LANES
+            close = row_in_floats(y, at + m * step, tile, m * WIDTH, vectors, offset, multiplier,
+                                  shift, start, zero, low, high)  # fmt: skip
+            for n in range(np.uintp(0 if close else vectors * LANES), columns):
+                total = np.int32(tile[begin + n] + offset[first + n])
+                y[put + n] = code(total, multiplier[first + n], shift[first + n], zero, low, high)
+    elif how == SUMS:
+        totals = y.view(np.int32)
+        for m in range(rows):
+            begin, put = np.uintp(m * WIDTH), np.uintp(at + m * step)
+            for n in range(columns):
+                totals[put + n] = tile[begin + n] + offset[first + n]
     else:
         numbers, relu = y.view(np.float32), how == RELU
         for m in range(rows):
-            sums, line = tile[m * WIDTH :], numbers[at + m * step :]
-            for n in range(count):
-                total = np.int32(sums[n] + offset[n])
-                line[n] = real(total, factor[n], last[n], relu)
+            begin, put = np.uintp(m * WIDTH), np.uintp(at + m * step)
+            for n in range(columns):
+                total = np.int32(tile[begin + n] + offset[first + n])
+                numbers[put + n] = real(total, factor[first + n], last[first + n], relu)
 
 
 @kernel(calls=[transpose_block])
@@ -190,27 +198,59 @@ class Int8(NumpyBackend):
     ) -> Array:  # fmt: skip
         """int8_conv2d, then int8_max_pool2d in windows of `pool`."""
         options = stride, padding, dilation, groups
-        kernel_size, outputs = weight.shape[2:], weight.shape[0]
-        height, width = out_size(framed(x.shape[2:], padding), kernel_size, stride, dilation)
-        pooled = height // pool[0], width // pool[1]
-        y = empty((x.shape[0], outputs, *pooled), result_dtype(finish))
-        if not y.size or not x.size:
+        plan = planned(x.shape, weight.shape, *options, pool)
+        if plan is None:
             y = super().int8_conv2d(x, weight, packed, pad_value, *options, finish)
             return y if pool == (1, 1) else self.int8_max_pool2d(y, pool, pool, (0, 0))
+        outputs = weight.shape[0]
+        y = empty(plan.shape, result_dtype(finish))
         sums = None if x.dtype == NATIVE else sums_of(packed, outputs, groups)
         how = rule(finish, outputs, sums)
-        lined = in_lines(weight.shape[1], kernel_size[1])
-        planes = weight.shape[1] if lined else -(-weight.shape[1] // 4)
-        used = pooled[0] * pool[0], width
-        quads = planes * (x.shape[3] + 2 * padding[1]) * stride[0]
-        lines, samples = band(x.shape[0], used[0], quads, pool[0]), max(1, x.shape[0] // TASKS)
-        convolve.sized(x.shape[0] * outputs * math.prod((*used, *weight.shape[1:])), PARALLEL_FROM)(
-            -(-x.shape[0] // samples) * -(-used[0] // lines),
-            plain(x).view(np.uint8), 0 if x.dtype == NATIVE else 128, pad_value & 255, packed,
-            how.offset, how.factor, how.last, how.how, how.ends, lined, kernel_size, *options,
-            pool, used, samples, lines, flat(y).view(np.uint8),
+        convolve.sized(plan.work, PARALLEL_FROM)(
+            plan.parts, plain(x).view(np.uint8), 0 if x.dtype == NATIVE else 128, pad_value & 255,
+            packed, how.offset, how.factor, how.last, how.how, how.ends, plan.lined,
+            weight.shape[2:], *options, pool, plan.used, plan.samples, plan.lines,
+            plan.table, y.reshape(-1).view(np.uint8),
         )  # fmt: skip
         return y
+
+
+class Plan(NamedTuple):
+    """How a convolution is split into tasks."""
+
+    shape: tuple[int, ...]  # of the result
+    parts: int
+    lined: bool
+    used: Pair  # lines and columns before pooling
+    samples: int
+    lines: int
+    work: int  # multiply-adds
+    table: Array
+
+
+@lru_cache(maxsize=1024)
+def planned(
+    x: Shape, weight: Shape, stride: Pair, padding: Pair, dilation: Pair, groups: int, pool: Pair
+) -> Plan | None:
+    """The plan for arrays of these shapes; None if there is nothing to compute."""
+    samples, _, *image = x
+    outputs, channels, *taps = weight
+    kernel_size = taps[0], taps[1]
+    height, width = out_size(framed((image[0], image[1]), padding), kernel_size, stride, dilation)
+    shape = (samples, outputs, height // pool[0], width // pool[1])
+    if not math.prod(shape) or not math.prod(x):
+        return None
+    lined = in_lines(channels, kernel_size[1])
+    planes = channels if lined else -(-channels // 4)
+    used = shape[2] * pool[0], width
+    quads = planes * (image[1] + 2 * padding[1]) * stride[0]
+    lines, some = band(samples, used[0], quads, pool[0]), max(1, samples // TASKS)
+    parts = -(-samples // some) * -(-used[0] // lines)
+    work = samples * outputs * math.prod((*used, *weight[1:]))
+    high = phase_lines(lines, kernel_size[0], stride[0], dilation[0])
+    width = (image[1] + 2 * padding[1] + stride[1] - 1) // stride[1]
+    table = places(planes, lined, kernel_size, stride, dilation, high, width)
+    return Plan(shape, parts, lined, used, some, lines, work, table)
 
 
 def rows_of_quads(x: Array) -> Array:

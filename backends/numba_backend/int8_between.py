@@ -154,7 +154,17 @@ def avg_pool(x: Array, flip: int, zero_point: int, multiplier: Array, kernel_siz
     shift, zero, low, high = numbers
     half = (np.int64(1) << np.int64(shift - 1)) - np.int64(1)
     least, most = np.int64(low), np.int64(high)
+    images, whole = x.reshape(-1), height == kernel_size[0] and width == kernel_size[1]
     for p in prange(x.shape[0]):
+        if whole and y.shape[1] * y.shape[2] == 1 and padding[0] + padding[1] == 0:
+            area, size = np.int32(0), np.uintp(height * width)
+            for i in range(size):
+                area += np.int32(images[np.uintp(p) * size + i] ^ turn)
+            q = np.int64(area - np.int32(height * width) * np.int32(zero_point + flip))
+            q *= np.int64(multiplier[height * width - 1])
+            q = ((q + half + ((q >> shift) & np.int64(1))) >> shift) + zero
+            y[p, 0, 0] = np.uint8(least if q < least else most if q > most else q)
+            continue
         total = np.empty(width, np.int32)
         for oh in range(y.shape[1]):
             top = oh * stride[0] - padding[0]

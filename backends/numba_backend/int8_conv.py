@@ -19,7 +19,7 @@ import numpy as np
 from ..interface import Array, Pair
 from .dots import CHANNELS, LANES, PIXELS, conv_tile
 from .finish import CODES, RELU, SUMS, code, codes_in_floats, real
-from .int8_planes import AHEAD, frame, join, places
+from .int8_planes import AHEAD, frame, join, join_bytes, phase_lines, turn_of
 from .jit import helper
 from .lines import copy_lines, largest_of_four
 from .outline import tasks
@@ -27,8 +27,8 @@ from .outline import tasks
 PARTS = 16  # into how many tasks a convolution is split, if its shape allows
 TASKS = 32  # beyond which one takes several samples, so that what it prepares serves them all
 CACHE = 1 << 16  # quads of the planes of one task: a quarter of a megabyte
-SUMS_OF_A_ROW = 1 << 9  # that are finished at once: with all rows of a tile 24 kB
-RUN = 128  # of these, as many as are requantized before looking whether one was too close
+AT_ONCE = 6 << 10  # sums that are finished at once, in all rows of a tile: 24 kB
+RUN = 256  # of these, as many as are requantized before looking whether one was too close
 
 
 def in_lines(channels: int, width: int) -> bool:
@@ -81,12 +81,12 @@ def band(samples: int, lines: int, quads: int, step: int) -> int:
 def convolve(x: Array, flip: int, pad: int, packed: Array, offset: Array, factor: Array,
              last: Array, how: int, ends: tuple[int, int, int], lined: bool, kernel_size: Pair,
              stride: Pair, padding: Pair, dilation: Pair, groups: int, pool: Pair, size: Pair,
-             samples: int, lines: int, y: Array, part: int) -> None:  # fmt: skip
+             samples: int, lines: int, table: Array, y: Array, part: int) -> None:  # fmt: skip
     """y (N, O, OH, OW), as bytes, = x (N, C, H, W), as bytes, convolved and finished (`finish.py`).
 
     A task is a band of output lines of some samples. Bytes are multiplied after an exclusive or
     with flip; pad is what frames the image before that. size is (OH, OW) before pooling in windows
-    of `pool`, whose height divides OH and lines.
+    of `pool`, whose height divides OH and lines; for table see `places`.
     """
     bands = (size[0] + lines - 1) // lines
     blocks, depth, block = packed.shape[0] // groups, packed.shape[1] - 1, packed.shape[2]
@@ -97,108 +97,105 @@ def convolve(x: Array, flip: int, pad: int, packed: Array, offset: Array, factor
     top = part % bands * lines
     bottom = min(top + lines, size[0])
     seen = (bottom - top - 1) * stride[0] + (kernel_size[0] - 1) * dilation[0] + 1
-    high = (seen + stride[0] - 1) // stride[0]  # lines of a phase
-    phase = high * width  # quads of a phase of a plane
-    quads = np.empty(planes * stride[0] * stride[1] * phase + PIXELS, np.int32)
-    table = places(planes, lined, kernel_size, stride, dilation, phase, width)
+    high = phase_lines(lines, kernel_size[0], stride[0], dilation[0])
+    plane_size = stride[0] * stride[1] * high * width
+    quads = np.empty(planes * plane_size + PIXELS, np.int32)
     reach = width * stride[1]
     size_of_all = (1 if lined else 4) * high * stride[0] * reach
     frames = np.full(size_of_all + 3 * dilation[1] + AHEAD, pad, np.uint8)
-    few = max(1, SUMS_OF_A_ROW // (width * pool[0])) * pool[0]
-    pitch = (min(few, lines) * width + PIXELS - 1) // PIXELS * PIXELS
+    bare = stride[0] * stride[1] == 1 and padding[0] + padding[1] == 0  # an image is its own frame
+    elements, size_of_one = x.reshape(-1), x.shape[2] * x.shape[3]
+    few = max(1, AT_ONCE // (block * width * pool[0])) * pool[0]
+    # Rows begin a line of the cache apart from where a power of two would put them.
+    pitch = (min(few, lines) * width + PIXELS - 1) // PIXELS * PIXELS + LANES
     rows = np.empty(block * pitch + 2 * LANES, np.int32)
     done = np.empty(block * pitch + 2 * LANES, np.int32)
+    # Views are made here, not in the loops: counting references is an atomic operation.
+    rules = offset, factor.view(np.int32), last.view(np.int32)
+    row_codes, done_codes, turned = rows.view(np.uint8), done.view(np.uint8), turn_of(flip)
     for n in range(part // bands * samples, min((part // bands + 1) * samples, x.shape[0])):
         for g in range(groups):
             for p in range(planes):
                 first, count = (p, 1) if lined else (4 * p, min(4, channels - 4 * p))
-                frame(x, n * x.shape[1] + g * channels + first, count, top * stride[0] - padding[0],
-                      seen, padding[1], stride[0], high, reach, frames)  # fmt: skip
-                join(frames, lined, high, reach, kernel_size, stride, dilation, flip,
-                     quads, p * stride[0] * stride[1] * phase)  # fmt: skip
+                image = n * x.shape[1] + g * channels + first
+                begin = image * size_of_one + top * reach
+                shift = dilation[1] if lined else size_of_one
+                if bare and begin + 3 * shift + seen * reach + AHEAD <= elements.size:
+                    join_bytes(quads, p * plane_size, elements, begin, shift, seen * reach, turned)
+                    continue
+                frame(x, image, count, top * stride[0] - padding[0], seen, padding[1], stride[0],
+                      high, reach, frames)  # fmt: skip
+                join(frames, lined, high, reach, kernel_size, stride, dilation, turned,
+                     quads, p * plane_size)  # fmt: skip
             for start in range(top, bottom, few):
                 count = min(few, bottom - start)
                 for b in range(blocks):
                     o = g * outs + b * block
                     used = min(block, (g + 1) * outs - o)
                     height = used + used % 2 if used > 1 else used  # one that `conv_tile` has
-                    for at in range(0, count * width, PIXELS):
-                        conv_tile(height, rows, at, pitch, weight,
-                                  (g * blocks + b) * (depth + 1) * block, block, quads,
-                                  (start - top) * width + at, table, depth)  # fmt: skip
-                    put_rows(rows, pitch, used, width, count, size, pool, offset, factor, last, o,
-                             how, ends, done, y, n * offset.size + o, start)  # fmt: skip
+                    conv_tile(height, rows, 0, pitch, weight,
+                              (g * blocks + b) * (depth + 1) * block, block, quads,
+                              (start - top) * width, table, depth,
+                              (count * width + PIXELS - 1) // PIXELS)  # fmt: skip
+                    to = n * offset.size + o
+                    if how != CODES:
+                        put_numbers(rows, pitch, used, width, count, size, offset, factor, last, o,
+                                    how, done, y, (to * size[0] + start) * size[1])  # fmt: skip
+                    elif pool[0] * pool[1] == 1:
+                        every = (count * width + PIXELS - 1) // PIXELS * PIXELS
+                        requantize(rows, pitch, used, every, rules, o, ends, done_codes, pitch)
+                        for m in range(used):
+                            copy_lines(y, ((to + m) * size[0] + start) * size[1], size[1],
+                                       done_codes, m * pitch, width, count, size[1])  # fmt: skip
+                    else:
+                        some, wide = count // pool[0], size[1] // pool[1]
+                        left = (some * wide + PIXELS - 1) // PIXELS * PIXELS
+                        largest(rows, pitch, used, width, some, wide, pool, done, left)
+                        requantize(done, left, used, left, rules, o, ends, row_codes, left)
+                        copy_lines(y, (to * size[0] + start) // pool[0] * wide,
+                                   size[0] // pool[0] * wide, row_codes, 0, left, used,
+                                   some * wide)  # fmt: skip
 
 
 @helper
-def put_rows(rows: Array, pitch: int, count: int, width: int, lines: int, size: Pair, pool: Pair,
-             offset: Array, factor: Array, last: Array, o: int, how: int,
-             ends: tuple[int, int, int], done: Array, y: Array, image: int,
-             start: int) -> None:  # fmt: skip
-    """Sums of outputs o .. o + count, `lines` lines each, pooled and finished into y, bytes.
-
-    They belong into y's images from number `image` on, into lines from `start` on before pooling.
+def requantize(sums: Array, pitch: int, rows: int, count: int, rules: tuple[Array, Array, Array],
+               o: int, ends: tuple[int, int, int], codes: Array, step: int) -> None:  # fmt: skip
+    """The first `count` sums, full vectors, of each row, those of outputs o, o + 1, ..., as codes;
+    those of row m from m * step on.
     """
-    high, wide = size[0] // pool[0], size[1] // pool[1]
-    to = (image * high + start // pool[0]) * wide
-    if pool[0] * pool[1] > 1:
-        some = lines // pool[0]
-        left = (some * wide + PIXELS - 1) // PIXELS * PIXELS
-        largest(rows, pitch, count, width, some, wide, pool, done, left)
-        codes = rows.view(np.uint8)
-        finish_rows(done, left, count, left, offset, factor, last, o, how, ends,
-                    codes, 0, left)  # fmt: skip
-        copy_lines(y, to, high * wide, codes, 0, left, count, some * wide)
-        return
-    codes = done.view(np.uint8)
-    every = (lines * width + PIXELS - 1) // PIXELS * PIXELS
-    finish_rows(rows, pitch, count, every, offset, factor, last, o, how, ends,
-                codes, 0, pitch)  # fmt: skip
-    if how == CODES:
-        for m in range(count):
-            copy_lines(y, to + m * high * wide, wide, codes, m * pitch, width, lines, wide)
-    else:
-        for m in range(count):
-            copy_lines(y.view(np.int32), to + m * high * wide, wide, done, m * pitch, width,
-                       lines, wide)  # fmt: skip
+    offset, multipliers, shifts = rules
+    zero, low, high = ends
+    for m in range(rows):
+        for start in range(0, count, RUN):
+            some = min(RUN, count - start)
+            begin, put = m * pitch + start, m * step + start
+            if codes_in_floats(codes, put, sums, begin, some // LANES, offset, multipliers, shifts,
+                               o + m, zero, low, high):  # fmt: skip
+                move, multiplier, shift = offset[o + m], multipliers[o + m], shifts[o + m]
+                for i in range(np.uintp(some)):  # unsigned: not counted from the end
+                    total = np.int32(sums[np.uintp(begin) + i] + move)
+                    codes[np.uintp(put) + i] = code(total, multiplier, shift, zero, low, high)
 
 
 @helper
-def finish_rows(sums: Array, pitch: int, rows: int, count: int, offset: Array, factor: Array,
-                last: Array, o: int, how: int, ends: tuple[int, int, int], y: Array, to: int,
-                step: int) -> None:  # fmt: skip
-    """The first `count` sums, full vectors, of each row, those of outputs o, o + 1, ..., into y,
-    bytes.
-
-    Row m goes to elements from to + m * step on. Positions are unsigned, which cannot mean "from
-    the end": a slice for each row would cost more than the arithmetic on it.
+def put_numbers(sums: Array, pitch: int, rows: int, width: int, lines: int, size: Pair,
+                offset: Array, factor: Array, last: Array, o: int, how: int, done: Array, y: Array,
+                to: int) -> None:  # fmt: skip
+    """Sums of outputs o, o + 1, ..., `lines` lines each, as they are or as float32, into y, bytes,
+    from number `to` on.
     """
-    if how == CODES:
-        multipliers, shifts = factor.view(np.int32), last.view(np.int32)
-        zero, low, high = ends
-        for m in range(rows):
-            begin, put = np.uintp(m * pitch), np.uintp(to + m * step)
-            move, multiplier, shift = offset[o + m], multipliers[o + m], shifts[o + m]
-            for start in range(0, count, RUN):
-                some = min(RUN, count - start)
-                if codes_in_floats(y, to + m * step + start, sums, m * pitch + start, some // LANES,
-                                   move, multiplier, shift, zero, low, high):  # fmt: skip
-                    for i in range(np.uintp(start), np.uintp(start + some)):
-                        total = np.int32(sums[begin + i] + move)
-                        y[put + i] = code(total, multiplier, shift, zero, low, high)
-    elif how == SUMS:
-        totals = y.view(np.int32)
-        for m in range(rows):
-            begin, put, move = np.uintp(m * pitch), np.uintp(to + m * step), offset[o + m]
-            for i in range(np.uintp(count)):
-                totals[put + i] = sums[begin + i] + move
-    else:
-        numbers, relu = y.view(np.float32), how == RELU
-        for m in range(rows):
-            begin, put = np.uintp(m * pitch), np.uintp(to + m * step)
-            move, scale, bias = offset[o + m], factor[o + m], last[o + m]
-            for i in range(np.uintp(count)):
-                numbers[put + i] = real(np.int32(sums[begin + i] + move), scale, bias, relu)
+    numbers, relu = done.view(np.float32), how == RELU
+    for m in range(rows):
+        begin, move = np.uintp(m * pitch), offset[o + m]
+        if how == SUMS:
+            for i in range(np.uintp(lines * width)):
+                done[begin + i] = sums[begin + i] + move
+        else:
+            scale, bias = factor[o + m], last[o + m]
+            for i in range(np.uintp(lines * width)):
+                numbers[begin + i] = real(np.int32(sums[begin + i] + move), scale, bias, relu)
+        copy_lines(y.view(np.int32), to + m * size[0] * size[1], size[1], done, m * pitch, width,
+                   lines, size[1])  # fmt: skip
 
 
 @helper

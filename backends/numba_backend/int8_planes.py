@@ -29,20 +29,21 @@ AHEAD = 2 * LANES  # bytes behind the last that are read, and not used
 
 
 @helper
-def places(planes: int, lined: bool, kernel_size: Pair, stride: Pair, dilation: Pair, phase: int,
-           width: int) -> Array:  # fmt: skip
-    """Where the quads of a window begin, in the order of `quads_of`."""
+def phase_lines(lines: int, taps: int, stride: int, dilation: int) -> int:
+    """How many lines of each phase `lines` lines of the output see."""
+    return ((lines - 1) * stride + (taps - 1) * dilation + stride) // stride
+
+
+def places(
+    planes: int, lined: bool, kernel_size: Pair, stride: Pair, dilation: Pair, high: int, width: int
+) -> Array:
+    """Where the quads of a window begin, in the order of `quads_of`; high x width is a phase."""
     step = 4 if lined else 1
-    columns = (kernel_size[1] + step - 1) // step
-    table = np.empty(planes * kernel_size[0] * columns, np.int64)
-    for p in range(planes):
-        for i in range(kernel_size[0]):
-            for j in range(columns):
-                h, w = i * dilation[0], j * step * dilation[1]
-                which = (p * stride[0] + h % stride[0]) * stride[1] + w % stride[1]
-                start = which * phase + h // stride[0] * width + w // stride[1]
-                table[(p * kernel_size[0] + i) * columns + j] = start
-    return table
+    p, i, j = np.ogrid[:planes, : kernel_size[0], : -(-kernel_size[1] // step)]
+    h, w = i * dilation[0], j * step * dilation[1]
+    which = (p * stride[0] + h % stride[0]) * stride[1] + w % stride[1]
+    table: Array = (which * high + h // stride[0]) * width + w // stride[1]
+    return table.reshape(-1).astype(np.int64)
 
 
 @helper
@@ -57,6 +58,12 @@ def frame(x: Array, image: int, count: int, first: int, seen: int, left: int, st
     height, width = x.shape[2], x.shape[3]
     flat = x.reshape(-1)
     begin, end = max(0, -first), min(seen, height - first)
+    if step == 1:  # without divisions
+        for c in range(count):
+            copy_lines(frames, (c * high + begin) * reach + left, reach, flat,
+                       ((image + c) * height + first + begin) * width, width,
+                       end - begin, width)  # fmt: skip
+        return
     for c in range(count):
         for phase in range(step):
             h = begin + (phase - begin) % step
@@ -68,13 +75,13 @@ def frame(x: Array, image: int, count: int, first: int, seen: int, left: int, st
 
 @helper
 def join(frames: Array, lined: bool, high: int, reach: int, kernel_size: Pair, stride: Pair,
-         dilation: Pair, flip: int, quads: Array, to: int) -> None:  # fmt: skip
+         dilation: Pair, turned: np.int32, quads: Array, to: int) -> None:  # fmt: skip
     """The quads of a plane, for each phase of lines and columns that a tap meets: a byte of the
     frames, and those 1, 2 and 3 images or neighbours further on.
 
-    Vectors reach into the next phase, which therefore comes after.
+    All bits of `turned` are turned over. Vectors reach into the next phase, which therefore comes
+    after.
     """
-    turned = np.int32(np.uint32(0x01010101 * flip))
     size = high * reach  # bytes of a phase of lines
     count = size // stride[1]
     shift, step = (dilation[1], 4) if lined else (stride[0] * size, 1)
@@ -96,6 +103,12 @@ def join(frames: Array, lined: bool, high: int, reach: int, kernel_size: Pair, s
                                        frames[j + 3 * shift])  # fmt: skip
                         quads[to + i] = np.int32(quad) ^ turned
             to += count
+
+
+@helper
+def turn_of(flip: int) -> np.int32:
+    """`flip` in each byte of a quad."""
+    return np.int32(np.uint32(0x01010101 * flip))
 
 
 @helper
@@ -154,7 +167,7 @@ def join_bytes(typing: Any, quads: Any, to: Any, frames: Any, at: Any, shift: An
                turned: Any) -> Any:  # fmt: skip
     """quads[to + i] = the bytes at + i, and shift, 2 shift and 3 shift further on, of frames.
 
-    All bits of `turned` are turned over. Up to LANES - 1 quads more than count are written.
+    Up to LANES - 1 quads more than count are written.
     """
     n = types.intp
     return types.void(quads, n, frames, n, n, n, types.int32), _joined(1)
