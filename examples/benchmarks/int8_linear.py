@@ -2,7 +2,7 @@
 
 Inputs and weights lie on their grids, so every library that quantizes them finds the same codes and
 the float32 layer has the same values. ONNX Runtime takes part twice: with the whole layer, and with
-QLinearMatMul alone, which is given codes and gives codes. That is less work, and a harder bar.
+QLinearMatMul alone, which is given codes and gives codes. Its like is "minidl numba, codes".
 """
 
 from __future__ import annotations
@@ -54,6 +54,22 @@ def in_minidl(given, compiled):
     x = minidl.tensor(given["x"])
     layers = compress.quantize_model(model(given), calibration=[x])
     return inference(layers, x, compiled)
+
+
+def in_minidl_codes(given, compiled):
+    """Codes of 8 bits in and out, as between the layers of a network."""
+    import minidl
+    from minidl import compress
+
+    x, codes = minidl.tensor(given["x"]), minidl.tensor(given["x_codes"])
+    program = compress.quantize_model(model(given), calibration=[x], quantize_output=True)
+    scale = program.code_grids[1].scale
+
+    def step():
+        with minidl.no_grad():
+            return Codes(program.codes(codes).data, scale)
+
+    return step
 
 
 def in_minidl_float32(given, compiled):

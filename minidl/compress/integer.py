@@ -6,7 +6,7 @@ bits on every backend. Source: Jacob et al. (2018), arXiv:1712.05877.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,16 +16,16 @@ from backends import Array
 from ..engine.apply import apply
 from ..engine.creation import tensor
 from ..engine.dtypes import float32, int32
-from ..engine.function import Function, Version
+from ..engine.function import Version
 from ..engine.graph import mismatch
 from ..engine.modes import aside, no_grad
 from ..engine.tensor import Tensor
-from ..errors import ArgumentError, CheckpointError, GraphError
+from ..errors import ArgumentError, CheckpointError
 from ..nn import Module, ModuleList
-from ..nn.summary import MULTIPLY_ADDS
 from ..ops import check
 from .graph import Node, Value, trace
-from .integer_plan import Plan, Slot, Step, layer_path
+from .integer_loop import IntegerProgram, Loop
+from .integer_plan import Door, Plan, Slot, Step, layer_path
 from .integer_recurrent import FillStep, LSTMStep, StatesStep
 from .integer_steps import PLAIN, IntegerStep, LayerStep
 from .integer_tokens import AttentionStep, EmbeddingStep, LayerNormStep
@@ -41,6 +41,7 @@ class How(NamedTuple):
     activations: Scheme = AFFINE
     weight_scheme: Scheme = SYMMETRIC
     modules: tuple[str, ...] | None = None
+    quantize_output: bool = False
 
     def chooses(self, node: Node) -> bool:
         """Whether a layer is to be quantized: it, or a module that it belongs to, is listed."""
@@ -53,7 +54,9 @@ class How(NamedTuple):
             "weights": self.weights, "activations": self.activations.name,
             "bits": self.weight_scheme.high.bit_length() + 1,
         }  # fmt: skip
-        return words if self.modules is None else {**words, "modules": ",".join(self.modules)}
+        if self.modules is not None:
+            words["modules"] = ",".join(self.modules)
+        return {**words, "output": "codes"} if self.quantize_output else words
 
     @staticmethod
     def from_words(words: Mapping[str, str]) -> How:
@@ -61,7 +64,7 @@ class How(NamedTuple):
         listed = words.get("modules")
         return How(
             words["weights"], scheme_of(words["activations"]), weight_scheme(int(words["bits"])),
-            None if listed is None else tuple(listed.split(",")),
+            None if listed is None else tuple(listed.split(",")), words.get("output") == "codes",
         )  # fmt: skip
 
 
@@ -86,7 +89,7 @@ def planned(model: Module, example: Tensor, how: How) -> Plan:
     """The plan for a float model. Raises: ArgumentError if no layer is chosen, or the model does
     not return one tensor.
     """
-    plan = Plan(trace(model, example), how.chooses)
+    plan = Plan(trace(model, example), how.chooses, how.quantize_output)
     if not any(step.kind in ("layer", "lstm") for step in plan.steps):
         raise ArgumentError(
             f"quantize_model: no layer among them is used: {how.modules or 'the whole model'};"
@@ -102,52 +105,6 @@ _KINDS = {
     "fill": FillStep,
 }  # fmt: skip
 _JOINED = ("weight_scale", "bias")
-
-
-class Loop(NamedTuple):
-    """A program that is ready to run: calls, the slots that each reads, and the one it writes."""
-
-    calls: list[tuple[Callable[..., Array], tuple[int, ...], int]]
-    slots: int
-    result: int
-
-    def run(self, x: Array) -> Array:
-        """What the result's slot holds at the end; x begins in slot 0."""
-        held: list[Any] = [None] * self.slots
-        held[0] = x
-        for call, inputs, output in self.calls:
-            if len(inputs) == 1:
-                held[output] = call(held[inputs[0]])
-            else:
-                held[output] = call(*[held[i] for i in inputs])
-        return held[self.result]
-
-
-class IntegerProgram(Function):
-    """All steps as one operation; for inference only."""
-
-    def __init__(self, loop: Loop, multiply_adds: int, buffers: Callable[[], Any]) -> None:
-        self.loop, self.multiply_adds, self.buffers = loop, multiply_adds, buffers
-
-    @property
-    def rests_on(self) -> Sequence[Tensor]:  # type: ignore[override]
-        return list(self.buffers())
-
-    def forward(self, x: Array) -> Array:
-        return self.loop.run(x)
-
-    def backward(self, grad: Any) -> Any:
-        raise GraphError(
-            "IntegerProgram: codes have no gradient. Train the float model, or prepare_qat(model)"
-        )
-
-
-def _multiply_adds(function: Any, inputs: tuple[Any, ...], result: Tensor) -> int:
-    count: int = function.multiply_adds
-    return count
-
-
-MULTIPLY_ADDS["IntegerProgram"] = _multiply_adds
 
 
 class IntegerModel(Module):
@@ -176,7 +133,8 @@ class IntegerModel(Module):
         self.per_sample = sum(s.multiply_adds for s in self.steps)
         self._seen = -1  # the latest change of any tensor, when buffers were last looked at
         self._stamp: list[tuple[Version, int]] = []
-        self._loops: dict[int, Loop] = {}
+        self._loops: dict[tuple[int, bool], Loop] = {}
+        self._ends: tuple[IntegerStep, IntegerStep, Door] | None = None
 
     @property
     def grids(self) -> list[Grid]:
@@ -192,18 +150,68 @@ class IntegerModel(Module):
         batch = self.door.batch(x)
         return apply(IntegerProgram(self.loop(batch), self.per_sample * batch, self.buffers), x)
 
-    def loop(self, batch: int) -> Loop:
-        """The calls for a batch size; made anew after buffers moved or changed."""
+    def codes(self, x: Tensor) -> Tensor:
+        """What the program computes between its first quantize and its last dequantize: codes of
+        an input on `code_grids[0]` become codes of the result on `code_grids[1]`.
+
+        Shapes: as forward. Raises: ArgumentError unless all is integers in between, which needs
+        `quantize_model(..., quantize_output=True)`; ShapeError, DTypeError, BackendMismatch.
+
+        >>> import minidl
+        >>> from minidl import compress, nn
+        >>> x = minidl.tensor([[0.0, 1.0, 2.0, 255.0]])
+        >>> program = compress.quantize_model(nn.Linear(4, 2), [x], quantize_output=True)
+        >>> y = program.codes(minidl.tensor([[0, 1, 2, 255]], "uint8"))
+        >>> grid = program.code_grids[1]
+        >>> numbers = (y.astype("float32") - grid.zero_point) * grid.scale
+        >>> numbers.tolist() == program(x).tolist()
+        True
+        """
+        check.tensors("IntegerModel", x=x)
+        if x.backend is not self.scale.backend:
+            raise mismatch("IntegerModel", x.backend.name, self.scale.backend.name)
+        _, _, door = self._ends or self._find_ends()
+        batch = door.batch(x)
+        loop = self.loop(batch, True)
+        return apply(IntegerProgram(loop, self.per_sample * batch, self.buffers), x)
+
+    @property
+    def code_grids(self) -> tuple[Grid, Grid]:
+        """The grids of what `codes` takes and gives. Raises: ArgumentError, as it does."""
+        first, last, _ = self._ends or self._find_ends()
+        grids = self.grids
+        return grids[first.grid_out], grids[last.grid_in[0]]
+
+    def _find_ends(self) -> tuple[IntegerStep, IntegerStep, Door]:
+        """The steps that quantize and dequantize, and what `codes` takes."""
+        first, *between, last = self.steps
+        alone = not any(0 in step.sources for step in between)
+        if first.kind != "quantize" or last.kind != "dequantize" or not alone:
+            raise ArgumentError(
+                "IntegerModel.codes: there are no codes at both ends of the program, which begins"
+                f" with {first.describe()!r} and ends with {last.describe()!r}; make it with"
+                " quantize_model(..., quantize_output=True), of layers that are all quantized"
+            )
+        door = self.door._replace(dtype=self.schemes[first.grid_out].dtype)
+        self._ends = first, last, door
+        return self._ends
+
+    def loop(self, batch: int, codes: bool = False) -> Loop:
+        """The calls for a batch size, of `codes` or of forward; made anew after buffers moved or
+        changed.
+        """
         if Version.last != self._seen:
             self._look()
-        if batch not in self._loops:
+        key = batch, codes
+        if key not in self._loops:
             with aside():
                 calls = [
                     (prepared(batch), step.slots_in, step.slot_out)
                     for step, prepared in zip(self.steps, self._prepared, strict=True)
                 ]
-            self._loops[batch] = Loop(calls, self.slots, self.result)
-        return self._loops[batch]
+            loop = Loop(calls, self.slots, self.result)
+            self._loops[key] = loop.on_codes() if codes else loop
+        return self._loops[key]
 
     def _look(self) -> None:
         """Prepare the steps anew if a buffer is not what it was."""

@@ -94,10 +94,13 @@ class Door(NamedTuple):
 
 
 class Plan:
-    """The steps of a graph, in order. `points` are the grids that they need."""
+    """The steps of a graph, in order. `points` are the grids that they need.
 
-    def __init__(self, graph: Graph, chosen: Callable[[Node], bool]) -> None:
-        self.graph, self.chosen = graph, chosen
+    coded: a layer whose result is the graph's makes codes of it, too.
+    """
+
+    def __init__(self, graph: Graph, chosen: Callable[[Node], bool], coded: bool = False) -> None:
+        self.graph, self.chosen, self.coded = graph, chosen, coded
         self.steps: list[Step] = []
         self.points: list[Point] = []
         self.grid: dict[Value, int] = {}  # which point's grid the codes of a value are on
@@ -208,7 +211,7 @@ class Plan:
         step = Step("layer", [node], [x], Slot(node.output, True), [], node.op == "LinearRelu")
         self._extend(step)
         last = step.output.value
-        final = not self._readers(last) and last in self.graph.outputs
+        final = not self._readers(last) and last in self.graph.outputs and not self.coded
         step.output = Slot(last, not final)
         self._add(step)
 

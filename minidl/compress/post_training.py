@@ -31,6 +31,7 @@ def quantize_model(
     modules: Iterable[str] | None = None,
     observer: Callable[[], Observer] = MinMax,
     weight_bits: int = 8,
+    quantize_output: bool = False,
 ) -> Module:
     """The model in 8-bit integers, for inference.
 
@@ -44,7 +45,8 @@ def quantize_model(
     ("per_tensor"); always symmetric, so that zeros of a pruned layer stay zero; their codes may
     have fewer bits (2 to 8), in static layers. activations: "affine" (uint8) or "symmetric" (int8).
     modules: the dotted names of the layers to quantize, or of modules that have some (default:
-    all). inplace: change the model itself (dynamic). The result is in eval mode.
+    all). inplace: change the model itself (dynamic). quantize_output: let a last layer make codes,
+    as `IntegerModel.codes` needs it, which takes and gives codes. The result is in eval mode.
     Source: Jacob et al. (2018), arXiv:1712.05877; Krishnamoorthi (2018), arXiv:1806.08342,
     section 3; Nagel et al. (2021), arXiv:2106.08295, section 3.
     Raises: ArgumentError for a model that is quantized already or has nothing to quantize, and for
@@ -69,9 +71,12 @@ def quantize_model(
             raise ArgumentError(
                 "quantize_model: with calibration data a new model is made; leave out inplace"
             )
+        how = how._replace(quantize_output=bool(quantize_output))
         return quantize_static(model, calibration, how, observer)
-    if weight_bits != 8:
-        raise ArgumentError("quantize_model: dynamic layers have 8-bit weights; pass calibration")
+    if weight_bits != 8 or quantize_output:
+        raise ArgumentError(
+            "quantize_model: dynamic layers have 8-bit weights and give floats; pass calibration"
+        )
     result = model if inplace else clone(model)
     per_channel = weights == "per_channel"
     twins: dict[Module, Module] = {}

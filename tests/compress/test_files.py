@@ -205,6 +205,16 @@ def test_another_architecture_is_refused(backend, tmp_path):
         assert str(tmp_path / stage) in str(error.value)
 
 
+def test_a_program_that_gives_codes_gives_them_again(backend, tmp_path):
+    path, x = tmp_path / "model.safetensors", images(backend)
+    model = quantize_model(cnn(backend), [x], quantize_output=True)
+    save(model, path)
+    again = load(cnn(backend, 1), path)
+    assert again.code_grids == model.code_grids
+    codes = minidl.tensor(model.code_grids[0].codes(x.numpy().astype("float64")), backend=backend)
+    assert again.codes(codes).tolist() == model.codes(codes).tolist()
+
+
 def test_a_quantized_model_is_no_skeleton(backend, tmp_path):
     path = tmp_path / "model.safetensors"
     for model in (quantize_model(cnn(backend)), quantize_model(cnn(backend), [images(backend)])):

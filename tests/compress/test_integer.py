@@ -115,6 +115,37 @@ def test_every_step_is_within_a_code_of_the_simulation(
     check_codes(program, model, x, How(weights, scheme_of(activations)))
 
 
+@given(network=networks(), seed=seeds, **how)
+def test_codes_go_in_and_out_where_numbers_would(backend, network, seed, weights, activations):
+    make, shape = network
+    model, x = make(backend), minidl.randn(3, *shape, backend=backend, generator=Generator(seed))
+    program = quantize_model(model, [x], weights, activations, quantize_output=True)
+    first, last = program.code_grids
+    assert first == program.grids[0]
+    assert last.scheme.name == activations
+    codes = minidl.tensor(first.codes(x.numpy().astype(np.float64)), backend=backend)
+    given = minidl.tensor(first.scale * (codes.numpy() - np.float32(first.zero_point)),
+                          backend=backend)  # fmt: skip
+    y = program.codes(codes)
+    assert y.dtype == last.scheme.dtype
+    dequantized = (y.numpy().astype(np.float32) - last.zero_point) * np.float32(last.scale)
+    assert_same(dequantized, program(given).numpy())
+
+
+def test_codes_need_codes_at_both_ends(backend):
+    x = vectors(backend)
+    model = quantize_model(mlp(backend), [x])
+    with pytest.raises(ArgumentError, match="quantize_output=True"):
+        model.codes(x)
+    with pytest.raises(ArgumentError, match="codes at both ends"):
+        quantize_model(mlp(backend), [x], modules=["0"], quantize_output=True).codes(x)
+    model = quantize_model(mlp(backend), [x], quantize_output=True)
+    with pytest.raises(DTypeError, match="uint8"):
+        model.codes(x)
+    with pytest.raises(ShapeError, match="traced with"):
+        model.codes(minidl.zeros((2, 3), "uint8", backend=backend))
+
+
 @given(size=st.integers(1, 4))
 def test_any_number_of_samples_may_come(backend, size):
     model = quantize_model(cnn(backend), [images(backend, 5)])

@@ -31,6 +31,7 @@ CONTESTANTS = {
         Contestant("minidl numpy", "minidl", "minidl", "numpy"),
         Contestant("minidl numba", "minidl", "numba", "numba"),
         Contestant("minidl numba, compiled", "minidl", "numba", "numba", compiled=True),
+        Contestant("minidl numba, codes", "minidl_codes", "numba", "numba"),
         Contestant("minidl numba, float32", "minidl_float32", "numba", "numba"),
         Contestant("minidl numba, dense", "minidl_dense", "numba", "numba"),
         Contestant("minidl cupy", "minidl", "cupy", "cupy"),
