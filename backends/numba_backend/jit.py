@@ -64,6 +64,10 @@ VERSION = crc32(
 )
 
 
+class _Local(threading.local):
+    count = 0  # Numba keeps the number of its threads for each Python thread
+
+
 class _Threads:
     """What this process may do with Numba's threads."""
 
@@ -72,14 +76,13 @@ class _Threads:
         self.exclusive = True  # one launch at a time, until the layer is known to allow more
         self.launched = False
         self.count = 0  # how many to use; 0 for all
-        self.local = threading.local()  # Numba keeps the number for each Python thread
+        self.local = _Local()
         self.lost = False  # forked after a launch: the threads stayed in the parent
 
     def adopt(self) -> None:
         """Bring the calling thread to the number that holds for all."""
-        if getattr(self.local, "count", 0) != self.count:
-            numba.set_num_threads(self.count)
-            self.local.count = self.count
+        numba.set_num_threads(self.count)
+        self.local.count = self.count
 
     @contextlib.contextmanager
     def one_at_a_time(self) -> Iterator[None]:
@@ -150,7 +153,9 @@ class Kernel:
         if THREADS.lost:
             warn_of_fork()
             return self.serial(*arguments)
-        return launch(self._run, "_parallel", arguments)
+        if THREADS.exclusive or THREADS.local.count != THREADS.count:
+            return launch(self._run, "_parallel", arguments)
+        return self._run("_parallel", arguments)
 
     def serial(self, *arguments: Any) -> Any:
         """Run on the calling thread."""
@@ -186,7 +191,7 @@ class Kernel:
 
 def launch(call: Callable[..., Any], *arguments: Any) -> Any:
     """Let a call start Numba's threads: one at a time where the threading layer cannot do more."""
-    if THREADS.count:
+    if THREADS.local.count != THREADS.count:
         THREADS.adopt()
     if not THREADS.exclusive:
         return call(*arguments)

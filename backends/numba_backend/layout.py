@@ -12,6 +12,7 @@ from ..interface import Array, DType
 
 # NumPy keeps one object for each of its own dtypes, so that `is` will do, and is quicker than ==.
 F32, F64, I64 = (np.dtype(t) for t in (np.float32, np.float64, np.int64))
+NOTHING = {dtype: np.empty(0, dtype) for dtype in (F32, F64)}  # in place of what is left out
 
 
 def suits(first: Array, *rest: Array | None) -> bool:
@@ -43,6 +44,18 @@ def plain(x: Array) -> Array:
     if type(x) is np.ndarray and x.flags.carray:
         return x
     return np.array(x, order="C", subok=False)
+
+
+def laid(absent: Array, *arrays: Array | None) -> list[Array]:
+    """The arrays as kernels take them, and `absent` in place of None.
+
+    >>> [x.size for x in laid(np.empty(0), np.ones((2, 3)), None)]
+    [6, 0]
+    """
+    return [
+        absent if x is None else x if type(x) is np.ndarray and x.flags.carray else plain(x)
+        for x in arrays
+    ]
 
 
 def flat(x: Array) -> Array:

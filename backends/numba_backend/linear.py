@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
-from ..interface import Array, Pair, Shape
+from ..interface import Array, DType, Pair, Shape
 from ..numpy_backend import NumpyBackend
 from .jit import helper
-from .layout import F32, F64, plain, suits
+from .layout import F32, F64, NOTHING, laid, plain, suits
 from .memory import empty
 from .microkernel import DEPTH, PANEL, ROWS, micro, product, transpose_block
 from .outline import tasks
@@ -20,8 +19,6 @@ from .outline import tasks
 # of its own, which would spin beside ours for a tenth of a second. Smaller products are NumPy's.
 LARGE = 1 << 19
 HEIGHT = 256  # rows of a tile: with DEPTH numbers each, what stays in the second cache
-NOTHING = {dtype: np.empty(0, dtype) for dtype in (F32, F64)}  # in place of what is left out
-NO_TILES = (1, 1, 0)
 NO_ROWS = {dtype: np.empty((0, 0), dtype) for dtype in (F32, F64)}
 WHOLE = 1 << 18  # bytes of b that all tiles may read again: they stay in the second cache
 FEW = 4  # tiles; with fewer, rows are split as well
@@ -154,18 +151,28 @@ def tile_size(batch: int, rows: int, columns: int, read: int, itemsize: int) -> 
 
 
 @lru_cache(1024)
-def bands(rows: int, columns: int, itemsize: int, shared: bool) -> Triple:
+def shares(
+    shape: Pair, columns: int, for_x: bool, for_weight: bool, dtype: DType
+) -> tuple[bool, Triple, Triple]:
+    """Whether to share out the gradients that are wanted among threads, and the tiles of both.
+
+    >>> shares((64, 256), 784, False, True, F32), shares((2, 3), 4, True, True, F32)
+    ((True, (1, 1, 0), (64, 784, 4)), (False, (2, 4, 1), (3, 4, 1)))
+    """
+    rows, outputs = shape
+    shared = rows * outputs * columns * (for_x + for_weight) >= LARGE
+    none, cut = (1, 1, 0), bands if shared else lambda rows, columns, _: (rows, columns, 1)
+    x_tiles = cut(rows, columns, dtype.itemsize) if for_x else none
+    return shared, x_tiles, cut(outputs, columns, dtype.itemsize) if for_weight else none
+
+
+def bands(rows: int, columns: int, itemsize: int) -> Triple:
     """Height and width of the tiles in which `gradients` computes a matrix, and how many they are.
 
     Whole rows, so that a relu is taken only once; where these are few, columns as for a product.
     With layers of 784 x 256 and 256 x 128 and 256 samples 250 and 92 us in bands, 346 and 122 in
     tiles.
-
-    >>> bands(256, 784, 4, True), bands(2000, 784, 4, False)
-    ((64, 784, 4), (2000, 784, 1))
     """
-    if not shared:
-        return rows, columns, 1
     if rows < FEW * ROWS:
         tile, tiles = tile_size(1, rows, columns, 0, itemsize)
         return (*tile, tiles)
@@ -208,39 +215,40 @@ class Linear(NumpyBackend):
         self, grad: Array, x: Array | None, weight: Array | None, y: Array | None, bias: bool,
         out: tuple[Array | None, Array | None] = (None, None),
     ) -> tuple[Array, ...]:  # fmt: skip
-        if not suits(grad, x, weight, y) or (bias and x is None) or not _plain(out):
+        if not suits(grad, x, weight, y) or (bias and x is None):
             return super().linear_grad(grad, x, weight, y, bias, out)
-        factor: Array = x if weight is None else weight
-        (rows, outputs), columns = grad.shape, factor.shape[1]
-        dtype, none, found = grad.dtype, NO_ROWS[grad.dtype], []
-        x_grad, weight_grad, bias_grad = none, none, NOTHING[dtype]
+        if not all(x is None or x.flags.carray for x in out):
+            return super().linear_grad(grad, x, weight, y, bias, out)
+        dtype, none, nothing = grad.dtype, NO_ROWS[grad.dtype], NOTHING[grad.dtype]
+        (rows, outputs), columns = grad.shape, (grad if x is None else x).shape[1]
+        x_grad, weight_grad, bias_grad = none, none, nothing
         if weight is not None:
-            found.append(x_grad := empty((rows, columns), dtype))
+            columns = weight.shape[1]
+            x_grad = empty((rows, columns), dtype)
         if x is not None:
             weight_grad = empty((outputs, columns), dtype) if out[0] is None else out[0]
-            found.append(weight_grad)
         if bias:
             bias_grad = empty((outputs,), dtype) if out[1] is None else out[1]
-            found.append(bias_grad)
-        large = rows * outputs * columns * len(found) >= LARGE
-        x_tiles = bands(rows, columns, dtype.itemsize, large) if weight is not None else NO_TILES
-        weight_tiles = bands(outputs, columns, dtype.itemsize, large) if x is not None else NO_TILES
-        launch = gradients if large else gradients.serial
-        launch(
-            x_tiles[2] + weight_tiles[2], plain(grad), none if y is None else plain(y),
-            none if x is None else plain(x), none if weight is None else plain(weight),
-            x_grad, weight_grad, bias_grad, x_tiles, weight_tiles,
+        shared, *tiles = shares(grad.shape, columns, weight is not None, x is not None, dtype)
+        (gradients if shared else gradients.serial)(
+            tiles[0][2] + tiles[1][2], *laid(none, grad, y, x, weight), x_grad, weight_grad,
+            bias_grad, *tiles,
         )  # fmt: skip
-        return tuple(found)
-
-
-def _plain(out: Sequence[Array | None]) -> bool:
-    return all(x is None or x.flags.carray for x in out)
+        return tuple([g for g in (x_grad, weight_grad, bias_grad) if g.size])
 
 
 def _rows(x: Array, weight: Array, bias: Array | None, relu: bool) -> Array:
-    y = empty((x.shape[0], weight.shape[0]), x.dtype)
-    _product(x, weight.T, bias, y, relu)
+    (rows, depth), columns = x.shape, weight.shape[0]
+    y = empty((rows, columns), x.dtype)
+    if not (x.flags.carray and weight.flags.carray):
+        _product(x, weight.T, bias, y, relu)
+        return y
+    tile, tiles = tile_size(1, rows, columns, 0, x.itemsize)
+    none = NOTHING[x.dtype]
+    products(
+        tiles, x.reshape(-1), (0, depth, 1), weight.reshape(-1), (0, 1, depth),
+        none if bias is None else plain(bias), y.reshape(1, rows, columns), depth, tile, relu, none,
+    )  # fmt: skip
     return y
 
 

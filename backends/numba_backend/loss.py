@@ -8,7 +8,7 @@ from numba import prange
 from ..interface import Array
 from ..numpy_backend import NumpyBackend
 from .jit import kernel
-from .layout import flat, optional, plain, suits
+from .layout import NOTHING, laid, suits
 from .memory import empty
 from .rows import block_of_rows, exponentials, log_softmax_rows
 from .softmax import PARALLEL_FROM
@@ -72,9 +72,11 @@ class Loss(NumpyBackend):
         if not suits(logits, weight) or target.dtype != np.int64:
             return super().cross_entropy(logits, target, weight, ignore_index, smoothing)
         loss, log_probs = np.empty(logits.shape[0], logits.dtype), empty(logits.shape, logits.dtype)
-        forward.sized(logits.size, PARALLEL_FROM)(
-            flat(plain(logits)), plain(target), optional(weight, logits.dtype), ignore_index,
-            float(smoothing), block_of_rows(logits.shape[1]), loss, flat(log_probs),
+        run = forward if logits.size >= PARALLEL_FROM else forward.serial
+        x, labels, weights = laid(NOTHING[logits.dtype], logits, target, weight)
+        run(
+            x.reshape(-1), labels, weights, ignore_index, float(smoothing),
+            block_of_rows(logits.shape[1]), loss, log_probs.reshape(-1),
         )  # fmt: skip
         return loss, log_probs
 
@@ -87,8 +89,10 @@ class Loss(NumpyBackend):
                 grad, log_probs, target, weight, ignore_index, smoothing
             )
         logits_grad = empty(log_probs.shape, log_probs.dtype)
-        backward.sized(log_probs.size, PARALLEL_FROM)(
-            plain(grad), flat(plain(log_probs)), plain(target), optional(weight, grad.dtype),
-            ignore_index, float(smoothing), block_of_rows(log_probs.shape[1]), flat(logits_grad),
+        run = backward if log_probs.size >= PARALLEL_FROM else backward.serial
+        g, x, labels, weights = laid(NOTHING[grad.dtype], grad, log_probs, target, weight)
+        run(
+            g, x.reshape(-1), labels, weights, ignore_index, float(smoothing),
+            block_of_rows(log_probs.shape[1]), logits_grad.reshape(-1),
         )  # fmt: skip
         return logits_grad

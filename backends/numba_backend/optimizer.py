@@ -217,5 +217,5 @@ def launch(
     update: Kernel, arrays: tuple[Array, ...], constants: tuple[float, ...], *rest: bool
 ) -> None:
     """Launch an update, its constants rounded to the dtype of the parameters."""
-    rounded = np.array(constants, arrays[0].dtype)
-    update.sized(arrays[0].size, PARALLEL_FROM)(*arrays, *rounded, *rest)
+    run = update if arrays[0].size >= PARALLEL_FROM else update.serial
+    run(*arrays, *np.array(constants, arrays[0].dtype), *rest)

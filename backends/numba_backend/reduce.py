@@ -94,6 +94,11 @@ class Reduce(NumpyBackend):
         y.flags.writeable = False
         return y
 
+    def mean(self, x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
+        if axis is not None or keepdims or x.size >= COLUMNS_FROM or x.dtype.kind != "f":
+            return super().mean(x, axis, keepdims)
+        return self._ufunc(_mean, x)  # 1.5 us instead of 3
+
     def sum(self, x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
         if x.size < COLUMNS_FROM and x.dtype.kind == "f" and not keepdims:
             return self._ufunc(np.add.reduce, x, axis)  # as x.sum in the end, in half the time
@@ -121,3 +126,7 @@ class Reduce(NumpyBackend):
         total = np.empty(math.prod(x.shape[first:last]), x.dtype)
         sum_blocks(plain(x).reshape(-1, total.size, after), total)
         return total.reshape(shape)
+
+
+def _mean(x: Array) -> Array:
+    return np.add.reduce(x, None) / x.size

@@ -79,7 +79,7 @@ class Function:
     _result: tuple[int, Version]  # identity and version of the result
     _inputs: Sequence[Array] = ()
     _hooks: dict[object, Callable[[Edge, Any], Any]] | None = None
-    _claim: Callable[[Edge], Array | None] | None = None  # of the walk that is under way
+    _claim: Callable[..., Array | None] | None = None  # of the walk that is under way
 
     def forward(self, *inputs: Array) -> Array:
         """Compute the result on arrays of `self.backend`."""
@@ -117,16 +117,14 @@ class Function:
             self._inputs = arrays
         result.node, result.requires_grad = self, True
 
-    def into(self, i: int) -> Array | None:
-        """`out` for a kernel that computes the gradient of input i: the memory where an optimizer
-        wants it, so that it need not be copied there; or None.
+    def into(self, *inputs: int) -> tuple[Array | None, ...]:
+        """`out` for a kernel that computes the gradients of some inputs: the memory where an
+        optimizer wants each, so that it need not be copied there; or None.
         """
-        if self._claim is None or self._links is None:
-            return None
-        edge, shape, dtype, *_ = self._links[i]
-        memory = self._claim(edge)
-        fits = memory is not None and (memory.shape, memory.dtype) == (shape, dtype)
-        return memory if fits else None
+        claim, links = self._claim, self._links
+        if claim is None or links is None:
+            return (None,) * len(inputs)
+        return tuple([claim(*links[i][:3]) for i in inputs])
 
     def saved(self) -> dict[str, Any]:
         """What forward stored for backward."""
@@ -142,8 +140,6 @@ class Function:
 
     def check_unchanged(self) -> None:
         """Raise GraphError if a saved value was modified in place since it was saved."""
-        if Version.last < self._order:
-            return
         for identity, version in self._marks():
             if version.changed > self._order and self._holds(identity):
                 raise GraphError(

@@ -16,7 +16,7 @@ from backends.quiet import IGNORE, STATE
 
 from ..errors import BackendMismatch, DTypeError, GraphError, ShapeError
 from . import modes
-from .function import Edge, Function
+from .function import Edge, Function, Version
 from .modes import recording
 from .operations import operations
 
@@ -158,12 +158,16 @@ class _Walk:
         if isinstance(edge, Function) and edge._order >= self.floor:
             heappush(self.queue, (-edge._order, edge))
 
-    def claim(self, edge: Any) -> Any:
+    def claim(self, edge: Any, shape: tuple[int, ...], dtype: Any) -> Any:
         """Where the first gradient for a leaf may be computed: in its `grad_buffer`, or None."""
-        if not self.accumulating or isinstance(edge, Function) or edge in self.claimed:
+        if edge is None or isinstance(edge, Function) or edge.grad_buffer is None:
+            return None
+        if not self.accumulating or edge in self.claimed or edge in self.pending:
             return None
         self.claimed.add(edge)
-        return edge.grad_buffer if edge.grad is None and edge not in self.pending else None
+        memory = edge.grad_buffer
+        fits = edge.grad is None and memory.shape == shape and memory.dtype == dtype
+        return memory if fits else None
 
     def run(self, targets: set[Edge] | None, create_graph: bool) -> None:
         """Hand gradients on to older operations until only leaves are left; keep those wanted."""
@@ -243,7 +247,8 @@ def _floor(targets: list[Edge] | None) -> int:
 
 def _local(node: Function, grad: Any, create_graph: bool) -> Sequence[Any]:
     """One node's step: a gradient for each of its inputs, as its backward gives them."""
-    node.check_unchanged()
+    if Version.last >= node._order:  # else nothing was changed since it was recorded
+        node.check_unchanged()
     pieces: Sequence[Any]
     if not create_graph:
         pieces = node.backward(grad)

@@ -193,19 +193,18 @@ class Tensor:
         if isinstance(value, Tensor):
             self.grad = ops.clone(value) if self.grad is None else self.grad + value
         elif self.grad is None:
-            self.grad = Tensor(self._owned(value, fresh), self.backend)
+            home = self.grad_buffer
+            if home is None:
+                value = value if fresh else self.backend.copy(value)
+            elif value is not home:  # else it was computed there
+                self.backend.copyto(home, value)
+                value = home
+            self.grad = Tensor(value, self.backend)
         elif self.grad.requires_grad:
             self.grad = Tensor(self.backend.add(self.grad.data, value), self.backend)
         else:
             self.backend.copyto(self.grad.data, self.backend.add(self.grad.data, value))
             self.grad.version.change()
-
-    def _owned(self, value: Array, fresh: bool) -> Array:
-        if self.grad_buffer is None:
-            return value if fresh else self.backend.copy(value)
-        if value is not self.grad_buffer:  # else it was computed there
-            self.backend.copyto(self.grad_buffer, value)
-        return self.grad_buffer
 
     def linked(self, data: Array, edge: Edge) -> Tensor:
         """A Tensor of this backend around data, placed in the graph at edge (None: a constant)."""

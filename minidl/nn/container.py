@@ -37,11 +37,14 @@ class _Numbered(Module):
             raise ArgumentError(f"{type(self).__name__}: there is a module {name!r} already")
         _own(self, name, module)
 
+    def _modules(self) -> list[Any]:
+        return [m for m in vars(self).values() if isinstance(m, Module)]
+
     def __len__(self) -> int:
-        return sum(isinstance(m, Module) for m in vars(self).values())
+        return len(self._modules())
 
     def __iter__(self) -> Iterator[Any]:
-        return (m for m in vars(self).values() if isinstance(m, Module))
+        return iter(self._modules())
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
@@ -86,7 +89,7 @@ class Sequential(_Numbered):
 
     def forward(self, x: Any) -> Any:
         joined = False  # whether this module was computed with the one before it
-        for module, following in pairwise((*self, None)):
+        for module, following in pairwise([*self._modules(), None]):
             if not joined:
                 joined = _bare(module, Linear) and _bare(following, ReLU)
                 x = ops.linear_relu(x, module.weight, module.bias) if joined else module(x)

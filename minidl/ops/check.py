@@ -82,6 +82,17 @@ def same_dtype(operation: str, x: Tensor, **others: Tensor | None) -> None:
             )
 
 
+def layer(operation: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """A fused layer works on Tensors of one floating dtype. Raises: DTypeError."""
+    dtypes = [t.data.dtype for t in (x, weight, bias) if isinstance(t, Tensor)]
+    given = 2 if bias is None else 3
+    if len(dtypes) == given and dtypes[0].kind == "f" and dtypes.count(dtypes[0]) == given:
+        return
+    floating(operation, x=x, weight=weight)
+    tensors(operation, **({} if bias is None else {"bias": bias}))
+    same_dtype(operation, x, weight=weight, bias=bias)
+
+
 def same_backend(operation: str, x: Tensor, *others: Tensor | None) -> None:
     """For tensors that no recorded operation takes. Raises: BackendMismatch."""
     for other in others:

@@ -53,7 +53,7 @@ class Linear(Function):
         for_x, for_weight, for_bias = self.needs
         found = self.backend.linear_grad(
             grad, self.x if for_weight else None, self.weight if for_x else None, self.y, for_bias,
-            (self.into(1) if for_weight else None, self.into(2) if for_bias else None),
+            self.into(1, 2),
         )  # fmt: skip
         wanted = iter(found)
         return [next(wanted) if need else None for need in self.needs]
@@ -167,14 +167,13 @@ def linear_relu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 def _linear(
     operation: str, function: Linear, x: Tensor, weight: Tensor, bias: Tensor | None
 ) -> Tensor:
-    check.floating(operation, x=x, weight=weight)
+    check.layer(operation, x, weight, bias)
     shape, size = x.data.shape, weight.data.shape
     if len(size) != 2 or not shape or shape[-1] != size[1]:
         raise ShapeError(
             f"{operation}: x {shape} must end in an axis as long as the last of weight {size}"
         )
     check.shape_is(operation, "bias", bias, size[:1])
-    check.same_dtype(operation, x, weight=weight, bias=bias)
     if len(shape) == 2:
         return apply(function, x, weight, bias)
     rows = reshape(x, (math.prod(shape[:-1]), shape[-1]))
