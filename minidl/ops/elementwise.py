@@ -82,6 +82,8 @@ def subtract(a: TensorLike, b: TensorLike) -> Tensor:
 class Multiply(Function):
     """y = a b; dL/da = g b, dL/db = g a."""
 
+    fresh = True
+
     def forward(self, a: Any, b: Any) -> Any:
         self.a, self.b = a, b
         return self.backend.multiply(a, b)
@@ -105,6 +107,8 @@ def multiply(a: TensorLike, b: TensorLike) -> Tensor:
 
 class Divide(Function):
     """y = a / b; dL/da = g / b, dL/db = -g a / b^2."""
+
+    fresh = True
 
     def forward(self, a: Any, b: Any) -> Any:
         self.a, self.b = a, b
