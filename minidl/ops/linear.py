@@ -56,7 +56,7 @@ class Linear(Function):
             self.into(1, 2),
         )  # fmt: skip
         wanted = iter(found)
-        return [next(wanted) if need else None for need in self.needs]
+        return tuple([next(wanted) if need else None for need in self.needs])
 
     def definition(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         y = matmul(x, transpose(weight))
