@@ -3,19 +3,24 @@
     python examples/08_few_bits.py
     python examples/08_few_bits.py --data mnist --backend numba
 
-A network is trained, and for each number of bits made into an integer program in three ways: as it
-is; after some more training in float; and after as much training that feels the rounding
-(quantization-aware training, QAT: Jacob et al. 2018). The second is there to be fair, since QAT
-must not win by training longer. What to expect: at 8 bits all three are alike, and nobody
-needs QAT; below, rounding costs something, which QAT gives back; with 2 bits, weights of -1, 0 and
-1 times a scale, what was only rounded is useless. It takes a minute, and finds on MNIST
+A network is trained, and for each number of bits made into an integer program in four ways: each
+weight rounded to the nearest code; rounded up or down, whichever harms the outputs less (Nagel et
+al. 2020), which needs some images and no labels; rounded after some more training in float; and
+after as much training that feels the rounding (quantization-aware training, QAT: Jacob et al.
+2018). The third is there to be fair, since QAT must not win by training longer. What to expect: at
+8 bits all are alike, and the simplest will do. With 2 bits, weights of -1, 0 and 1 times a scale,
+what was rounded to the nearest is useless, choosing the side gives most of it back, and QAT more.
+It takes a minute, and finds on MNIST
 
-    weights   rounded   trained on, rounded   trained with rounding
-    float32   99.08%    99.08%
-    8 bits    99.09%    99.08%                99.13%
-    4 bits    98.95%    98.87%                99.13%
-    3 bits    98.96%    98.83%                99.18%
-    2 bits    42.45%    28.16%                98.37%
+    weights   nearest   up or down   trained on, nearest      QAT
+    float32    99.07%                             99.08%
+    8 bits     99.08%       99.07%                99.09%   99.08%
+    4 bits     98.99%       99.07%                99.01%   99.00%
+    3 bits     98.88%       99.12%                98.85%   99.03%
+    2 bits     30.31%       97.54%                23.80%   98.43%
+
+where the 95 % intervals reach 0.2 points to both sides: LeNet on MNIST needs nobody's care above 2
+bits.
 """
 
 from __future__ import annotations
@@ -50,7 +55,7 @@ def fit(model: nn.Module, loader: DataLoader, epochs: int, lr: float) -> nn.Modu
 def score(model: nn.Module, tests: DataLoader) -> str:
     right, total = right_of(model, tests)
     low, high = wilson(right, total)
-    return f"{right / total:.2%} ({low:.1%} to {high:.1%})"
+    return f"{right / total:.2%} ({100 * low:.1f}-{100 * high:.1f})"
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -63,12 +68,15 @@ def compare(options: argparse.Namespace) -> None:
     more = min(MORE[options.data], options.epochs or 99)
     longer = fit(compress.clone(model), loader, more, 5e-4)
 
-    print(f"\nright of the test images, and the 95 % interval; {more} more epochs in two columns")
-    columns = "{:8}{:>26}{:>26}{:>26}"
-    print(columns.format("weights", "rounded", "trained on, rounded", "trained with rounding"))
-    print(columns.format("float32", score(model, tests), score(longer, tests), ""))
+    print(
+        f"\nright of the test images, and the 95 % interval; {more} more epochs in the last columns"
+    )
+    columns = "{:8}" + 4 * "{:>23}"
+    print(columns.format("weights", "nearest", "up or down", "trained on, nearest", "QAT"))
+    print(columns.format("float32", score(model, tests), "", score(longer, tests), ""))
     for bits in BITS:
-        rounded = [compress.quantize_model(m, sample, weight_bits=bits) for m in (model, longer)]
+        models = model, compress.ada_round(model, sample, bits), longer
+        rounded = [compress.quantize_model(m, sample, weight_bits=bits) for m in models]
         aware = fit(compress.prepare_qat(model, sample, weight_bits=bits), loader, more, 5e-4)
         found = [score(m, tests) for m in (*rounded, compress.convert(aware))]
         print(columns.format(f"{bits} bits", *found), flush=True)

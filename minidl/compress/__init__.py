@@ -24,6 +24,7 @@ from .qat import QATModel, convert, prepare_qat
 from .qtensor import QTensor, quantize, sqnr
 from .recipe import Recipe, recipe
 from .report import Report, Stage, report
+from .rounding import ada_round
 from .schedule import GradualPruning, cubic
 from .sensitivity import Sensitivity, sensitivity
 from .sharing import share
@@ -58,6 +59,7 @@ __all__ = [
     "Ticket",
     "WeightOnlyLinear",
     "accuracy",
+    "ada_round",
     "attention_loss",
     "attention_map",
     "clone",
