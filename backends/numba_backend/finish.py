@@ -47,12 +47,27 @@ class Rule(NamedTuple):
     ends: tuple[int, int, int]  # zero_point, low, high
 
 
+_KEPT: dict[int, tuple[Finish, Rule]] = {}  # by identity: what has arrays in it has no hash
 _NO_ENDS = (0, 0, 0)
 _NONE = np.empty(0, F32)
 
 
 def rule(finish: Finish, outputs: int, sums: Array | None) -> Rule:
-    """The rule for that many outputs; `sums` of their weights' codes, if x is of the other kind."""
+    """The rule for that many outputs; `sums` of their weights' codes, if x is of the other kind.
+
+    A layer brings the same finish to every call. Its rule is kept where nothing else goes into it.
+    """
+    if finish is None or sums is not None:
+        return _rule(finish, outputs, sums)
+    kept = _KEPT.get(id(finish))
+    if kept is None or kept[0] is not finish:
+        if len(_KEPT) >= 1024:
+            _KEPT.clear()
+        kept = _KEPT[id(finish)] = finish, _rule(finish, outputs, None)
+    return kept[1]
+
+
+def _rule(finish: Finish, outputs: int, sums: Array | None) -> Rule:
     moved = None if sums is None else sums * _SHIFT
     if finish is None:
         offset = np.zeros(outputs, np.int32) if moved is None else moved

@@ -24,6 +24,7 @@ from .outline import tasks
 
 PARALLEL_FROM = 1 << 19  # multiply-adds
 PARTS = 16  # into how many tasks a product is split, if its shape allows
+TASK = 1 << 17  # multiply-adds: to begin a task takes as long as some 2^14 of them
 QUANTIZE_FROM = 1 << 15  # elements
 SIDE = isa().vector // 4  # of the squares that transpose_block takes
 _BYTES = (np.dtype(np.uint8), np.dtype(np.int8))
@@ -47,59 +48,72 @@ def quantize(x: Array, scale: float, zero: int, low: int, high: int, q: Array) -
 
 @tasks(calls=[linear_tile], exact=True)
 def linear(codes: Array, packed: Array, offset: Array, factor: Array, last: Array, how: int,
-           ends: tuple[int, int, int], height: int, columns: int, y: Array,
+           ends: tuple[int, int, int], height: int, panels: int, columns: int, y: Array,
            part: int) -> None:  # fmt: skip
     """y (rows, columns), as bytes, = codes (rows, 4 * depth) times packed, finished (`finish.py`).
 
-    A task is a panel of columns and `height` rows.
+    A task is some panels of columns and `height` rows.
     """
     depth = packed.shape[1] - 1
     rows = codes.size // (4 * depth)
     blocks = (rows + height - 1) // height
     weight = packed.reshape(-1)
-    p, row = part // blocks, part % blocks * height
-    end, start = min(row + height, rows), p * WIDTH
-    stop = min(start + WIDTH, columns)
+    first, top = part // blocks * panels, part % blocks * height
+    end = min(top + height, rows)
+    rules = offset, factor.view(np.int32), last.view(np.int32)
+    others = y[: y.size // 4 * 4]
+    totals, numbers = others.view(np.int32), others.view(np.float32)
     tile = np.empty(ROWS * WIDTH, np.int32)
-    while row < end:
-        left = (end - row + ROWS - 1) // ROWS
-        count = (end - row) // left
-        linear_tile(count, tile, 0, WIDTH, codes, row * depth, depth, weight,
-                    p * (depth + 1) * WIDTH, WIDTH, depth)  # fmt: skip
-        finish_tile(tile, count, offset, factor, last, start, stop - start, how, ends,
-                    y, row * columns + start, columns)  # fmt: skip
-        row += count
+    for p in range(first, min(first + panels, packed.shape[0])):
+        row, start = top, p * WIDTH
+        stop = min(start + WIDTH, columns)
+        while row < end:
+            left = (end - row + ROWS - 1) // ROWS
+            count = (end - row) // left
+            linear_tile(count, tile, 0, WIDTH, codes, row * depth, depth, weight,
+                        p * (depth + 1) * WIDTH, WIDTH, depth)  # fmt: skip
+            if how == CODES:
+                requantize_tile(tile, count, rules, start, stop - start, ends,
+                                y, row * columns + start, columns)  # fmt: skip
+            else:
+                finish_tile(tile, count, offset, factor, last, start, stop - start, how,
+                            totals, numbers, row * columns + start, columns)  # fmt: skip
+            row += count
+
+
+@helper
+def requantize_tile(tile: Array, rows: int, rules: tuple[Array, Array, Array], start: int,
+                    count: int, ends: tuple[int, int, int], y: Array, at: int,
+                    step: int) -> None:  # fmt: skip
+    """The rows of a tile as codes into y, the first one to `at`; constants are those from `start`
+    on.
+    """
+    offset, multiplier, shift = rules
+    zero, low, high = ends
+    vectors = count // LANES
+    for m in range(rows):
+        close = row_in_floats(y, at + m * step, tile, m * WIDTH, vectors, offset, multiplier,
+                              shift, start, zero, low, high)  # fmt: skip
+        first = np.uintp(start)  # unsigned: not counted from the end
+        begin, put = np.uintp(m * WIDTH), np.uintp(at + m * step)
+        for n in range(np.uintp(0 if close else vectors * LANES), np.uintp(count)):
+            total = np.int32(tile[begin + n] + offset[first + n])
+            y[put + n] = code(total, multiplier[first + n], shift[first + n], zero, low, high)
 
 
 @helper
 def finish_tile(tile: Array, rows: int, offset: Array, factor: Array, last: Array, start: int,
-                count: int, how: int, ends: tuple[int, int, int], y: Array, at: int,
+                count: int, how: int, totals: Array, numbers: Array, at: int,
                 step: int) -> None:  # fmt: skip
-    """The rows of a tile into y, the first one to `at`; constants are those from `start` on.
-
-    Positions are unsigned, as in `int8_conv.finish_rows`.
-    """
+    """The rows of a tile as they are into totals, or into numbers; see `requantize_tile`."""
     first, columns = np.uintp(start), np.uintp(count)
-    if how == CODES:
-        multiplier, shift = factor.view(np.int32), last.view(np.int32)
-        zero, low, high = ends
-        for m in range(rows):
-            begin, put, vectors = np.uintp(m * WIDTH), np.uintp(at + m * step), count // LANES
-            close = row_in_floats(y, at + m * step, tile, m * WIDTH, vectors, offset, multiplier,
-                                  shift, start, zero, low, high)  # fmt: skip
-            for n in range(np.uintp(0 if close else vectors * LANES), columns):
-                total = np.int32(tile[begin + n] + offset[first + n])
-                y[put + n] = code(total, multiplier[first + n], shift[first + n], zero, low, high)
-    elif how == SUMS:
-        totals = y.view(np.int32)
-        for m in range(rows):
-            begin, put = np.uintp(m * WIDTH), np.uintp(at + m * step)
+    for m in range(rows):
+        begin, put = np.uintp(m * WIDTH), np.uintp(at + m * step)
+        if how == SUMS:
             for n in range(columns):
                 totals[put + n] = tile[begin + n] + offset[first + n]
-    else:
-        numbers, relu = y.view(np.float32), how == RELU
-        for m in range(rows):
-            begin, put = np.uintp(m * WIDTH), np.uintp(at + m * step)
+        else:
+            relu = how == RELU
             for n in range(columns):
                 total = np.int32(tile[begin + n] + offset[first + n])
                 numbers[put + n] = real(total, factor[first + n], last[first + n], relu)
@@ -171,10 +185,11 @@ class Int8(NumpyBackend):
         sums = None if x.dtype == NATIVE else flat(packed[:, depth])[:outputs]
         how = rule(finish, outputs, sums)
         height = -(-rows // -(-PARTS // packed.shape[0]))
+        panels = max(1, TASK // (height * depth * 4 * WIDTH))
         linear.sized(rows * outputs * depth * 4, PARALLEL_FROM)(
-            packed.shape[0] * -(-rows // height),
+            -(-packed.shape[0] // panels) * -(-rows // height),
             rows_of_quads(x), packed, how.offset, how.factor, how.last, how.how, how.ends,
-            height, outputs, flat(y).view(np.uint8),
+            height, panels, outputs, flat(y).view(np.uint8),
         )  # fmt: skip
         return y
 
@@ -256,6 +271,8 @@ def planned(
 def rows_of_quads(x: Array) -> Array:
     """x (N, D) as bytes of the kind that tiles multiply, rows filled up to quads; flat."""
     x = plain(x)
+    if x.dtype == NATIVE and x.shape[1] % 4 == 0:
+        return x.reshape(-1).view(np.uint8)
     if x.dtype != NATIVE:
         x = x.view(NATIVE) ^ NATIVE.type(-128 if SIGNED else 128)
     missing = -x.shape[1] % 4

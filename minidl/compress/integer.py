@@ -134,7 +134,7 @@ class IntegerModel(Module):
         self._seen = -1  # the latest change of any tensor, when buffers were last looked at
         self._stamp: list[tuple[Version, int]] = []
         self._loops: dict[tuple[int, bool], Loop] = {}
-        self._ends: tuple[IntegerStep, IntegerStep, Door] | None = None
+        self._runs: dict[tuple[Any, Any, bool], tuple[Loop, int]] = {}  # by shape and dtype of x
 
     @property
     def grids(self) -> list[Grid]:
@@ -144,11 +144,21 @@ class IntegerModel(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
+        return self._run(x, False)
+
+    def _run(self, x: Tensor, codes: bool) -> Tensor:
+        """The program; what comes in is checked where its shape and dtype are new."""
         check.tensors("IntegerModel", x=x)
         if x.backend is not self.scale.backend:
             raise mismatch("IntegerModel", x.backend.name, self.scale.backend.name)
-        batch = self.door.batch(x)
-        return apply(IntegerProgram(self.loop(batch), self.per_sample * batch, self.buffers), x)
+        if Version.last != self._seen:
+            self._look()
+        key = x.data.shape, x.data.dtype, codes
+        ready = self._runs.get(key)
+        if ready is None:
+            batch = (self._find_ends()[2] if codes else self.door).batch(x)
+            ready = self._runs[key] = self.loop(batch, codes), self.per_sample * batch
+        return apply(IntegerProgram(*ready, self.buffers), x)
 
     def codes(self, x: Tensor) -> Tensor:
         """What the program computes between its first quantize and its last dequantize: codes of
@@ -167,18 +177,12 @@ class IntegerModel(Module):
         >>> numbers.tolist() == program(x).tolist()
         True
         """
-        check.tensors("IntegerModel", x=x)
-        if x.backend is not self.scale.backend:
-            raise mismatch("IntegerModel", x.backend.name, self.scale.backend.name)
-        _, _, door = self._ends or self._find_ends()
-        batch = door.batch(x)
-        loop = self.loop(batch, True)
-        return apply(IntegerProgram(loop, self.per_sample * batch, self.buffers), x)
+        return self._run(x, True)
 
     @property
     def code_grids(self) -> tuple[Grid, Grid]:
         """The grids of what `codes` takes and gives. Raises: ArgumentError, as it does."""
-        first, last, _ = self._ends or self._find_ends()
+        first, last, _ = self._find_ends()
         grids = self.grids
         return grids[first.grid_out], grids[last.grid_in[0]]
 
@@ -192,9 +196,7 @@ class IntegerModel(Module):
                 f" with {first.describe()!r} and ends with {last.describe()!r}; make it with"
                 " quantize_model(..., quantize_output=True), of layers that are all quantized"
             )
-        door = self.door._replace(dtype=self.schemes[first.grid_out].dtype)
-        self._ends = first, last, door
-        return self._ends
+        return first, last, self.door._replace(dtype=self.schemes[first.grid_out].dtype)
 
     def loop(self, batch: int, codes: bool = False) -> Loop:
         """The calls for a batch size, of `codes` or of forward; made anew after buffers moved or
@@ -220,7 +222,7 @@ class IntegerModel(Module):
             with aside():
                 lib, grids = self.scale.backend, self.grids
                 self._prepared = [step.prepare(lib, grids) for step in self.steps]
-            self._stamp, self._loops = stamp, {}
+            self._stamp, self._loops, self._runs = stamp, {}, {}
         self._seen = seen
 
     def layers(self) -> Iterator[LayerStep]:
