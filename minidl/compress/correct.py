@@ -8,7 +8,7 @@ arXiv:1906.04721, section 4.2, in the empirical form.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from ..engine.tensor import Tensor
 from ..errors import ArgumentError, NonFiniteError
 from ..nn import Conv2d, Linear, Module, Parameter
 from ..ops import check
+from .correct_integers import correct_program
+from .integer import IntegerModel
 from .layers import QuantConv2d, QuantLinear
 from .models import clone, compressible, in_use, inputs
 from .weight_only import WeightOnlyLinear
@@ -29,11 +31,12 @@ def correct_bias(
 ) -> Module:
     """A copy of a compressed model whose layers have the same mean outputs as the reference's.
 
-    model: with dynamic or weight-only layers, or with rounded float weights; layers are matched by
-    their dotted names. Layer by layer, first to last, the mean error of each output channel over
-    the batches of calibration is taken from the bias, which is made where there was none. A later
-    layer sees what the corrected ones before it pass on: one pass over the data for each layer. An
-    IntegerModel has no biases in float32: correct before. inplace: change the model itself.
+    model: an IntegerModel, or one with dynamic or weight-only layers, or with rounded float
+    weights; layers are matched by their dotted names. Layer by layer, first to last, the mean error
+    of each output channel over the batches of calibration is taken from the bias, which is made
+    where there was none. A later layer sees what the corrected ones before it pass on: one pass
+    over the data for each layer. An integer program's biases change by whole units of its sums.
+    inplace: change the model itself.
     Raises: ArgumentError if there is nothing to correct or no batch; NonFiniteError for means with
     NaN or infinity.
 
@@ -51,6 +54,10 @@ def correct_bias(
     batches = list(calibration)
     if not batches:
         raise ArgumentError("correct_bias: calibration has no batches; pass [x] or a DataLoader")
+    if isinstance(model, IntegerModel):
+        program: Any = model if inplace else clone(model)
+        correct_program(program, reference, batches)
+        return cast("Module", program)
     every = dict(reference.named_modules())
     result = model if inplace else clone(model)
     layers: dict[str, Any] = {
@@ -60,7 +67,7 @@ def correct_bias(
     if not layers:
         raise ArgumentError(
             "correct_bias: the model has no layer with a float bias where the reference has a"
-            " Linear or Conv2d of the same name; an IntegerModel is corrected before it is made"
+            " Linear or Conv2d of the same name"
         )
     wanted = _means(reference, {path: every[path] for path in layers}, batches)
     for path, mean in wanted.items():  # in the order in which they ran

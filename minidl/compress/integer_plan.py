@@ -322,9 +322,14 @@ class Plan:
             held[node.output] = apply(node.at(self.graph.batch), *_arguments(node, held))
         return held
 
-    def watch(self, batches: Iterable[Any], see: Callable[[Value, Tensor], None]) -> None:
-        """Run the model on batches, showing all values that have a grid."""
-        known, points = self.known(), {p.value for p in self.points if p.table is None}
+    def watch(
+        self, batches: Iterable[Any], see: Callable[[Value, Tensor], None],
+        values: set[Value] | None = None,
+    ) -> None:  # fmt: skip
+        """Run the model on batches, showing some values, by default all that have a grid."""
+        known, points = self.known(), values
+        if points is None:
+            points = {p.value for p in self.points if p.table is None}
         later = [node for node in self.live if node not in self.beforehand]
         for batch in batches:
             x = inputs_of(batch, self.graph.model)

@@ -53,6 +53,39 @@ def test_every_layer_of_a_convolutional_network(backend, kind):
         assert_close(error, np.zeros_like(error), bound, np.float64)
 
 
+@given(
+    seed=seeds, bits=st.sampled_from((4, 8)), weights=st.sampled_from(("per_channel", "per_tensor"))
+)
+def test_mean_sums_of_an_integer_program_are_within_half_a_unit(backend, seed, bits, weights):
+    """Of the last layer, which sees what all corrected ones before it make of its inputs."""
+    for make, batch in ((mlp, vectors), (cnn, images)):
+        model, x = make(backend, seed).eval(), batch(backend, 20, seed % 1000)
+        rough = quantize_model(model, [x], weights, weight_bits=bits)
+        before = state(rough)
+        fixed = correct_bias(rough, model, [x[:12], x[12:]])
+        assert state(rough) == before
+        last = list(fixed.layers())[-1]
+        unit = last.weight_scale.numpy().astype(np.float64) * fixed.grids[last.grid_in[0]].scale
+        error = np.abs(mean_error(fixed, model, x, 0))
+        bound = composed_bound(np.float32, model(x).numpy())
+        assert (error <= unit / 2 + bound).all()
+
+
+def test_a_program_of_few_bits_gains_by_it(backend):
+    generator = minidl.Generator(3)
+    model = nn.Sequential(
+        nn.Linear(64, 48, backend=backend, generator=generator), nn.ReLU(),
+        nn.Linear(48, 10, backend=backend, generator=generator),
+    )  # fmt: skip
+    x, fresh = (minidl.rand(400, 64, generator=generator, backend=backend) + 0.5 for _ in range(2))
+    rough = quantize_model(model, [x], weight_bits=4)
+    fixed = correct_bias(rough, model, [x])
+    before, after = (sqnr(model(fresh), m(fresh)) for m in (rough, fixed))
+    assert after > before + 2
+    assert correct_bias(rough, model, [x], inplace=True) is rough
+    assert state(rough) == state(fixed)
+
+
 def test_it_helps_where_channels_share_a_grid_that_few_of_them_fill(backend):
     """Per tensor, with channels a hundred times as large as others."""
     generator = minidl.Generator(3)
@@ -86,8 +119,10 @@ def test_what_cannot_be_corrected_is_refused(backend):
     model, x = mlp(backend), vectors(backend)
     with pytest.raises(ArgumentError, match="no batches"):
         correct_bias(quantize_weights(model), model, [])
-    with pytest.raises(ArgumentError, match="before it is made"):
-        correct_bias(quantize_model(model, [x]), model, [x])
+    with pytest.raises(ArgumentError, match="the float model that it was made of"):
+        correct_bias(
+            quantize_model(model, [x]), nn.Sequential(nn.Linear(7, 5, backend=backend)), [x]
+        )
     with pytest.raises(NonFiniteError, match="not finite"):
         correct_bias(clone_with_nan(model), model, [x])
 
