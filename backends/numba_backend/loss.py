@@ -8,7 +8,7 @@ from numba import prange
 from ..interface import Array
 from ..numpy_backend import NumpyBackend
 from .jit import kernel
-from .layout import NOTHING, laid, suits
+from .layout import I64, NOTHING, laid, suits
 from .memory import empty
 from .rows import block_of_rows, exponentials, log_softmax_rows
 from .softmax import PARALLEL_FROM
@@ -69,7 +69,7 @@ class Loss(NumpyBackend):
         self, logits: Array, target: Array, weight: Array | None, ignore_index: int,
         smoothing: float,
     ) -> tuple[Array, Array]:  # fmt: skip
-        if not suits(logits, weight) or target.dtype != np.int64:
+        if not suits(logits, weight) or target.dtype is not I64:
             return super().cross_entropy(logits, target, weight, ignore_index, smoothing)
         loss, log_probs = np.empty(logits.shape[0], logits.dtype), empty(logits.shape, logits.dtype)
         run = forward if logits.size >= PARALLEL_FROM else forward.serial
@@ -84,7 +84,7 @@ class Loss(NumpyBackend):
         self, grad: Array, log_probs: Array, target: Array, weight: Array | None,
         ignore_index: int, smoothing: float,
     ) -> Array:  # fmt: skip
-        if not suits(log_probs, grad, weight) or target.dtype != np.int64:
+        if not suits(log_probs, grad, weight) or target.dtype is not I64:
             return super().cross_entropy_grad(
                 grad, log_probs, target, weight, ignore_index, smoothing
             )

@@ -204,20 +204,23 @@ def _classes(
     """
     check.floating(operation, x=x)
     check.integers(operation, "target", target)
-    if x.ndim < 2 or target.shape != (x.shape[0], *x.shape[2:]):
+    shape = x.data.shape
+    if len(shape) < 2 or target.data.shape != (shape[0], *shape[2:]):
         raise ShapeError(
             f"{operation}: x {x.shape} must be (N, C) or (N, C, ...), and target its shape "
             f"without C, got {target.shape}"
         )
-    classes = x.shape[1]
-    check.shape_is(operation, "weight", weight, (classes,))
-    check.same_dtype(operation, x, weight=weight)
-    labels = target if target.dtype == int64 else target.astype(int64)
-    labels = labels if labels.ndim == 1 else reshape(labels, target.size)
-    last = x if x.ndim == 2 else transpose(x, (0, *range(2, x.ndim), 1))
-    rows = x if last is x else reshape(last, (target.size, classes))
+    classes = shape[1]
+    if weight is not None:
+        check.shape_is(operation, "weight", weight, (classes,))
+        check.same_dtype(operation, x, weight=weight)
+    labels = target if target.data.dtype == int64 else target.astype(int64)
+    rows = x
+    if len(shape) > 2:
+        labels = reshape(labels, target.size)
+        rows = reshape(transpose(x, (0, *range(2, x.ndim), 1)), (target.size, classes))
     some_ignored = 0 <= ignore_index < classes
-    if labels.size:
+    if labels.data.size:
         low, high = labels.backend.bounds(labels.data)
         if low < 0 or high >= classes:
             some_ignored = True
