@@ -40,8 +40,8 @@ class Layers(ABC):
         """Gradients of linear; of linear_relu if y, its result, is given.
 
         Those that are wanted, in this order: with respect to x unless weight is None; to weight
-        unless x is None; to bias if bias. out: arrays of the shape and dtype of weight and bias to
-        write theirs to, or None; they share no memory with the arguments.
+        unless x is None; to bias if bias. out: contiguous arrays of the shape and dtype of weight
+        and bias to write theirs to, or None; they share no memory with the arguments.
         """
 
     @abstractmethod

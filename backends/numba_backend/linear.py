@@ -217,8 +217,6 @@ class Linear(NumpyBackend):
     ) -> tuple[Array, ...]:  # fmt: skip
         if not suits(grad, x, weight, y) or (bias and x is None):
             return super().linear_grad(grad, x, weight, y, bias, out)
-        if not all(x is None or x.flags.carray for x in out):
-            return super().linear_grad(grad, x, weight, y, bias, out)
         dtype, none, nothing = grad.dtype, NO_ROWS[grad.dtype], NOTHING[grad.dtype]
         (rows, outputs), columns = grad.shape, (grad if x is None else x).shape[1]
         x_grad, weight_grad, bias_grad = none, none, nothing

@@ -151,10 +151,11 @@ class _Walk:
 
     def add(self, edge: Any, value: Any, lib: Any) -> None:
         """A gradient arrives; operations that get one are queued."""
-        if edge in self.pending:
-            self.pending[edge] = lib.add(self.pending[edge], value)
+        pending = self.pending
+        if edge in pending:
+            pending[edge] = lib.add(pending[edge], value)
             return
-        self.pending[edge] = value
+        pending[edge] = value
         if isinstance(edge, Function) and edge._order >= self.floor:
             heappush(self.queue, (-edge._order, edge))
 
