@@ -99,7 +99,8 @@ def convolve(x: Array, flip: int, pad: int, packed: Array, offset: Array, factor
     seen = (bottom - top - 1) * stride[0] + (kernel_size[0] - 1) * dilation[0] + 1
     high = phase_lines(lines, kernel_size[0], stride[0], dilation[0])
     plane_size = stride[0] * stride[1] * high * width
-    quads = np.empty(planes * plane_size + PIXELS, np.int32)
+    # Behind the last pixel a tile is filled up, and taps look further to the right.
+    quads = np.empty(planes * plane_size + PIXELS + kernel_size[1] * dilation[1], np.int32)
     reach = width * stride[1]
     size_of_all = (1 if lined else 4) * high * stride[0] * reach
     frames = np.full(size_of_all + 3 * dilation[1] + AHEAD, pad, np.uint8)

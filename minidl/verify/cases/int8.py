@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 from hypothesis import strategies as st
@@ -233,6 +234,35 @@ def ties_of_requantize_go_to_the_even_code(backend: Backend) -> None:
     large = numbers(-(2**31), 2**31 - 1, 62)
     expected = np.full((11, 1), -1, np.int8)
     assert_same(call(backend, "int8_linear", x, weight, packed, large), expected)
+
+
+@covers("int8_linear", "int8_conv2d")
+def requantize_decides_next_to_the_middle_of_two_codes(backend: Backend) -> None:
+    """Sums beside a tie, which float32 could not tell from one, nor from what is across."""
+    rng, outputs = np.random.Generator(np.random.PCG64(17)), 300
+    multiplier = rng.integers(2**30, 2**31, outputs).astype(np.int32)
+    shift = rng.integers(44, 51, outputs).astype(np.int32)
+    whole = rng.integers(-150, 150, outputs)
+    sums = [
+        (2 * int(w) + 1) * 2 ** (int(s) - 1) // int(m) + int(up)
+        for w, s, m, up in zip(whole, shift, multiplier, rng.integers(0, 2, outputs), strict=True)
+    ]
+    exact = [
+        min(max(round(Fraction(n * int(m), 2 ** int(s))) + 100, 0), 255)
+        for n, m, s in zip(sums, multiplier, shift, strict=True)
+    ]
+    codes = np.array(exact, np.uint8)
+    finish = Requantize(
+        np.array(sums, np.int32), multiplier, shift, 100, 0, 255, np.dtype(np.uint8)
+    )
+    x, weight = np.zeros((2, 4), np.uint8), np.zeros((outputs, 4), np.int8)
+    packed = call(backend, "int8_pack", weight, 1)
+    rows = call(backend, "int8_linear", x, weight, packed, finish)
+    assert_same(rows, np.stack([codes, codes]))
+    image, kernel = x.reshape(2, 4, 1, 1).repeat(40, 3), weight.reshape(outputs, 4, 1, 1)
+    packed, options = call(backend, "int8_pack", kernel, 1), (0, (1, 1), (0, 0), (1, 1), 1)
+    y = call(backend, "int8_conv2d", image, kernel, packed, *options, finish)
+    assert_same(y, np.broadcast_to(codes[:, None, None], (2, outputs, 1, 40)))
 
 
 @covers("int8_linear")
