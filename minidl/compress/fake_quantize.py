@@ -15,14 +15,14 @@ import numpy as np
 from .. import ops
 from ..engine.apply import apply
 from ..engine.creation import Where, tensor
-from ..engine.dtypes import float32, int32
+from ..engine.dtypes import float32, float64, int32
 from ..engine.function import Function
 from ..engine.modes import no_grad
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
 from ..nn import Module, Parameter
 from ..ops import check
-from .observer import MovingAverageMinMax, Observer
+from .observer import Extremes, MovingAverageMinMax, Observer
 from .qtensor import Scheme, grids, scheme_of
 from .slices import Slicing, checked, joined, scale_shape, sliced
 
@@ -131,7 +131,9 @@ class FakeQuantize(Module):
 
     scheme, dtype, axis and group_size are those of `quantize`; with one of the latter two `like`
     is a tensor of the shape that will pass, such as the layer's weight. observer chooses the range,
-    by default MovingAverageMinMax. Buffers: scale (1 before the first batch) and zero_point.
+    by default MovingAverageMinMax. Buffers: scale (1 before the first batch) and zero_point; ends,
+    float64, those of the range of an observer that has no more than these, so that training goes on
+    from a checkpoint as if nothing had been.
     Unlike PyTorch's it observes in training mode only, so evaluation changes nothing.
     Shapes: x of any shape -> the same. Raises: ArgumentError, ShapeError, DTypeError.
 
@@ -145,6 +147,7 @@ class FakeQuantize(Module):
 
     scale: Tensor
     zero_point: Tensor
+    ends: Tensor | None
 
     def __init__(
         self, scheme: str = "affine", dtype: Any = None, axis: int | None = None,
@@ -169,10 +172,14 @@ class FakeQuantize(Module):
         kind = float32 if like is None else like.dtype
         self.register_buffer("scale", tensor(np.ones(shape), kind, backend=where))
         self.register_buffer("zero_point", tensor(np.zeros(shape), int32, backend=where))
+        self.register_buffer("ends", None)
+        self._noted: Any = None  # the version of `ends` that the observer knows
+        self._note()
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
         if self.training and self.observer_enabled:
+            self._recall()
             self.observer.observe(x.detach())
             self.calculate_qparams()
         if not self.fake_quant_enabled:
@@ -182,18 +189,39 @@ class FakeQuantize(Module):
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
         """Set scale and zero_point by the range that the observer found, and return them."""
+        self._recall()
         ends = [np.asarray(end, np.float64) for end in self.observer.bounds()]
         if ends[0].shape == self.scale.shape and not np.isposinf(ends[0]).any():
             # New tensors, since the graph of this step may still need the old ones.
             scale, zero = grids(ends[0], ends[1], self.scheme, self.scale.dtype)
             self.scale = tensor(scale, backend=self.scale.backend)
             self.zero_point = tensor(zero, backend=self.scale.backend)
+            self._note()
         elif ends[0].shape != self.scale.shape and ends[0].shape:
             raise ShapeError(
                 f"FakeQuantize: the observer's ranges have shape {ends[0].shape}, the scales"
                 f" {self.scale.shape}; give both the same axis or group_size"
             )
         return self.scale, self.zero_point
+
+    def _note(self) -> None:
+        """Keep the ends of an observer with no more than these where `state_dict` finds them."""
+        shape = self.scale.shape
+        if isinstance(self.observer, Extremes) and np.shape(self.observer.low) in ((), shape):
+            ends = np.stack([np.broadcast_to(end, shape) for end in self.observer.bounds()])
+            self.ends = tensor(ends, float64, backend=self.scale.backend)
+            self._noted = self.ends.version, self.ends.version.changed
+
+    def _recall(self) -> None:
+        """Tell the observer what was loaded into that buffer."""
+        if self.ends is None or self._noted == (self.ends.version, self.ends.version.changed):
+            return
+        self._noted = self.ends.version, self.ends.version.changed
+        low, high = self.ends.numpy()
+        if isinstance(self.observer, Extremes):
+            self.observer.low, self.observer.high = (
+                end if end.ndim else end.item() for end in (low, high)
+            )
 
     def enable_observer(self, enabled: bool = True) -> FakeQuantize:
         """Let the range follow what passes in training; returns the module."""

@@ -32,7 +32,7 @@ class Observer(Protocol):
         """
 
 
-class _Extremes:
+class Extremes:
     """What observers share that keep two ends, or two for each slice along `axis` or each group."""
 
     def __init__(self, axis: int | None = None, group_size: int | None = None) -> None:
@@ -66,7 +66,7 @@ def check_slices(name: str, found: tuple[int, ...], before: tuple[int, ...]) -> 
         raise ShapeError(f"{name}: x has slices {found}, batches before had {before}")
 
 
-class MinMax(_Extremes):
+class MinMax(Extremes):
     """The smallest and the largest number seen: nothing of the calibration data is clipped.
 
     axis or group_size: a range for each slice, as in `quantize`; then bounds are arrays.
@@ -87,7 +87,7 @@ class MinMax(_Extremes):
             self.high = _plain(np.maximum(self.high, ends[1]))
 
 
-class MovingAverageMinMax(_Extremes):
+class MovingAverageMinMax(Extremes):
     """A moving average of each batch's smallest and largest number: one wild batch counts little.
 
     An end moves by averaging_constant (0 to 1) of the way to the batch's; the first batch sets it.

@@ -206,6 +206,20 @@ def test_its_state_is_saved_and_loaded(backend):
     assert_same(*twice)
 
 
+@pytest.mark.parametrize("how", [{}, {"axis": 0}])
+def test_its_observer_goes_on_from_where_the_saved_one_was(backend, how):
+    weight = minidl.tensor(spread(4, 5), "float32", backend=backend)
+    layers = [FakeQuantize("affine", "int8", **how, like=weight) for _ in range(2)]
+    for factor in (1.0, 3.0, 0.5):
+        layers[0](weight * factor)
+    layers[1](weight * 7)
+    layers[1].load_state_dict(layers[0].state_dict())
+    for layer in layers:
+        layer(weight * 100)
+    assert_same(layers[0].scale.numpy(), layers[1].scale.numpy())
+    assert_same(layers[0].zero_point.numpy(), layers[1].zero_point.numpy())
+
+
 def test_a_graph_survives_the_next_observation(backend):
     layer = FakeQuantize("symmetric", observer=MinMax(), backend=backend)
     x = minidl.tensor([1.0, 2.0], requires_grad=True, backend=backend)
