@@ -133,7 +133,7 @@ class Plan:
             self._add(Step("embedding", [node], inputs, Slot(node.output, True)), node.inputs[0])
             return
         coded = any(Slot(v, True) in self._made for v in moving)
-        coded = coded or (_moves(node) and self._wanted(node.output))
+        coded = coded or (_moves(node) and not of_states(node) and self._wanted(node.output))
         kind = self._kind(node, moving) if coded else ""
         inputs = [self._as(v, bool(kind) and v.dtype.kind == "f") for v in moving]
         if not kind:

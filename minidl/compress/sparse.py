@@ -3,6 +3,11 @@
 A mask by itself makes nothing faster: dense kernels multiply by zeros as by anything. A sparse
 kernel skips them, but reads an index for each block and cannot use the processor as well, so it
 pays only when few weights are left. `sparsify` measures where that is, layer by layer.
+
+2:4 patterns have no kernel here. One in C, which selects two of four inputs in registers (vpermps),
+1024 x 1024 on one core with AVX-512, against the dense kernel and single weights at 50 %: 21, 135
+and 159 us for one row of x; 296, 368 and 523 for 32; 1278, 1304 and 2057 for 128. So it would pay
+for few rows, where reading the weight is the work, and by less as they become more.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def problems(draw) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         2 ** draw(bits) // 2 - 1,
     )
     weight = rng.normal(size=(outputs, depth))
-    x = rng.normal(size=(20, depth)) + draw(st.floats(0, 3)) * rng.normal(size=(20, 1))
+    x = rng.normal(size=(20, depth)) + draw(st.sampled_from((0, 1, 30))) * rng.normal(size=(20, 1))
     x[:, rng.random(depth) < 0.2] = 0  # inputs that never come
     return weight, np.abs(weight).max(1, keepdims=True) / high, x.T @ x, high
 
@@ -56,10 +56,23 @@ def test_no_weight_is_better_on_its_other_side(problem):
     assert (least <= off(nearest, *problem[:3]) + room).all()
     assert (np.abs(codes) <= high).all()
     assert (np.abs(codes - weight / scale) < 1).all()
+    largest = np.abs(weight) == np.abs(weight).max(1, keepdims=True)
+    assert (np.abs(codes)[largest] == high).all()  # so that the scale stays what it is
     for j in range(weight.shape[1]):
         other = codes.copy()
         other[:, j] += np.sign(weight[:, j] - codes[:, j] * scale[:, 0])
         assert (off(other, *problem[:3]) >= least - room).all()
+
+
+def test_the_largest_weight_keeps_its_code_however_the_division_is_rounded():
+    """Its neighbours all round up, and one input meets all of them: it would go down first."""
+    largest = np.random.Generator(np.random.PCG64(0)).uniform(1, 2, (500, 1))
+    scale = largest / 7
+    assert (largest / scale < 7).any()
+    weight = np.concatenate([largest, *[2.6 * scale] * 10], 1)
+    codes = settled(weight, scale, np.ones((11, 11)), 7)
+    assert (codes[:, 0] == 7).all()
+    assert (codes[:, 1:] == 2).any(1).all()
 
 
 @given(problem=problems())
