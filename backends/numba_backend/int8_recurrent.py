@@ -1,6 +1,6 @@
 """An LSTM on codes: each thread runs all steps of some samples, as many as a tile has rows.
 
-What a step costs is its gates, not its products: four look-ups a unit, and two roundings to another
+What a step costs is its gates, not its products: five look-ups a unit, and two roundings to another
 grid for each gate. Loops that only load are apart from loops that compute, which then vectorise: 5
 in place of 8 ns a unit. 64 steps of one sample and of 64, 64 -> 128 units, with the product of the
 input, two threads with AVX-512 VNNI: 88 and 1581 us; `lstm` in float32 takes 195 and 2276 us.
