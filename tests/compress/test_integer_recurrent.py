@@ -110,6 +110,14 @@ def test_words_behind_the_end_of_a_text_change_nothing(backend, seed, tail):
     assert_same(program(more).numpy(), np.concatenate([want, want]))
 
 
+def test_a_recorded_program_gives_the_same_bits(backend):
+    program = quantize_model(Classifier(backend, both=True), [tokens(backend)])
+    replayed = minidl.compile(lambda x: program(x), fullgraph=True)
+    for seed in (0, 1, 2, 0):
+        x = tokens(backend, seed)
+        assert_same(replayed(x).numpy(), program(x).numpy())
+
+
 def test_little_is_lost(backend):
     for options in ({}, {"layers": 2, "both": True, "ragged": True}):
         model, x = Classifier(backend, units=16, **options).eval(), tokens(backend)
