@@ -21,7 +21,8 @@ from ..errors import ArgumentError, NonFiniteError
 from ..nn import Module
 from .graph import Value
 from .integer import IntegerModel, planned
-from .integer_plan import Plan, Step, folded
+from .integer_parts import Step, folded
+from .integer_plan import Plan
 from .integer_steps import LayerStep
 from .models import in_use, inputs
 from .requantize import ROOM

@@ -25,7 +25,8 @@ from ..nn import Module, ModuleList
 from ..ops import check
 from .graph import Node, Value, trace
 from .integer_loop import IntegerProgram, Loop
-from .integer_plan import Door, Plan, Slot, Step, layer_path
+from .integer_parts import Door, Slot, Step, layer_path
+from .integer_plan import Plan
 from .integer_recurrent import FillStep, LSTMStep, StatesStep
 from .integer_steps import PLAIN, IntegerStep, LayerStep
 from .integer_tokens import AttentionStep, EmbeddingStep, LayerNormStep

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from ..engine.apply import apply
 from ..engine.tensor import Tensor
-from ..errors import DTypeError, ShapeError
-from .graph import Graph, Node, Size, Value
+from .graph import Graph, Node, Value
+from .integer_parts import Door, Point, Slot, Step, arguments, beforehand, live, moves, together
 from .models import inputs as inputs_of
 from .recurrences import of_states, recurrence, seen, steady_values
 
@@ -27,70 +24,7 @@ ONE_BY_ONE = (
     "Sqrt", "Sin", "Cos", "Abs", "Negative", "Clip", "Pow", "Add", "Subtract", "Multiply",
     "Divide", "Maximum", "Minimum",
 )  # fmt: skip
-MOVED = ("Reshape", "Transpose", "GetItem", "Flip", "BroadcastTo", "Alias", "Clone")
 ON_THE_SAME_GRID = ("move", "max_pool", "states", "fill")
-
-
-class Slot(NamedTuple):
-    """A value of the graph, as codes or as numbers."""
-
-    value: Value
-    codes: bool
-
-
-@dataclass(eq=False)
-class Step:
-    """One call of the backend: `nodes` are the operations of the model that it stands for."""
-
-    kind: str
-    nodes: list[Node]
-    inputs: list[Slot]
-    output: Slot
-    folded: list[Node] = field(default_factory=list)  # of `nodes`, those that went into the weight
-    relu: bool = False
-    pool: tuple[int, int] = (1, 1)  # of a convolution: windows side by side, the largest stays
-
-    @property
-    def name(self) -> str:
-        """The path of the module that it comes from."""
-        return self.nodes[0].module if self.nodes else ""
-
-
-class Point(NamedTuple):
-    """A value whose grid is decided by the numbers that pass, or by those in a table of rows."""
-
-    value: Value
-    table: Value | None = None
-
-    @property
-    def of_states(self) -> bool:
-        """Whether it is the states of an LSTM, whose grid has a scale of its own kind."""
-        return self.value.producer is not None and self.value.producer.op == "LSTM"
-
-
-class Door(NamedTuple):
-    """Which inputs a model was traced for."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    sizes: tuple[int | Size, ...]
-    axis: int | None
-    size: int
-
-    def batch(self, x: Tensor) -> int:
-        """How many samples an input has. Raises: ShapeError, DTypeError if it does not fit."""
-        size = self.size
-        if self.axis is not None and x.ndim == len(self.shape):
-            size = x.shape[self.axis]
-        wanted = tuple(n if isinstance(n, int) else n.at(size) for n in self.sizes)
-        if x.shape != wanted:
-            raise ShapeError(
-                f"IntegerModel: traced with an input of shape {self.shape}, got {x.shape}; samples"
-                f" must be alike{', only their number may differ' if self.axis is not None else ''}"
-            )
-        if x.dtype != self.dtype:
-            raise DTypeError(f"IntegerModel: x must be {self.dtype}, got {x.dtype}")
-        return size
 
 
 class Plan:
@@ -106,13 +40,13 @@ class Plan:
         self.grid: dict[Value, int] = {}  # which point's grid the codes of a value are on
         value = graph.inputs[0]
         self.door = Door(value.shape, value.dtype, value.sizes, graph.batch_axis, graph.batch)
-        self.beforehand = _beforehand(graph)
+        self.beforehand = beforehand(graph)
         self._made: set[Slot] = {Slot(value, False) for value in graph.inputs}
         self._done: set[Node] = set(self.beforehand)
         self._known = {n.output for n in self.beforehand}
         self._known |= {v for v in graph.values if v.tensor is not None}
         self._steady = steady_values(graph)
-        self.live = _live(graph)
+        self.live = live(graph)
         for value in graph.inputs:
             if value.dtype.kind == "f" and self._wanted(value):
                 self._as(value, True)
@@ -133,7 +67,7 @@ class Plan:
             self._add(Step("embedding", [node], inputs, Slot(node.output, True)), node.inputs[0])
             return
         coded = any(Slot(v, True) in self._made for v in moving)
-        coded = coded or (_moves(node) and not of_states(node) and self._wanted(node.output))
+        coded = coded or (moves(node) and not of_states(node) and self._wanted(node.output))
         kind = self._kind(node, moving) if coded else ""
         inputs = [self._as(v, bool(kind) and v.dtype.kind == "f") for v in moving]
         if not kind:
@@ -150,7 +84,7 @@ class Plan:
         """Whether a layer needs codes of a value, perhaps after it moved."""
         return any(
             self._is_layer(node) if node.op in LAYERS
-            else _moves(node) and self._wanted(node.output)
+            else moves(node) and self._wanted(node.output)
             for node in self._readers(value)
         )  # fmt: skip
 
@@ -175,11 +109,11 @@ class Plan:
             return ""
         if of_states(node):
             return "states"
-        if _moves(node):
+        if moves(node):
             return "move" if len(moving) == 1 else ""
         if op == "MaxPool2d":
             return "max_pool"
-        if op == "AvgPool2d" or (op == "Mean" and _together(node)):
+        if op == "AvgPool2d" or (op == "Mean" and together(node)):
             return "avg_pool"
         if op == "LayerNorm":
             return "layer_norm" if moving == [node.inputs[0]] and moving[0].shape[1] <= 4096 else ""
@@ -234,7 +168,7 @@ class Plan:
         if len(moving) != 1:
             return False
         if step.kind in ("move", "states"):
-            return _moves(node)
+            return moves(node)
         if step.kind == "lookup":
             return self._kind(node, moving) == "lookup"
         if node.op == "Relu" and not step.relu:
@@ -319,7 +253,7 @@ class Plan:
         """Parameters, buffers and constants, and what follows from them alone."""
         held = {v: v.tensor for v in self.graph.values if v.tensor is not None}
         for node in self.beforehand:
-            held[node.output] = apply(node.at(self.graph.batch), *_arguments(node, held))
+            held[node.output] = apply(node.at(self.graph.batch), *arguments(node, held))
         return held
 
     def watch(
@@ -339,72 +273,6 @@ class Plan:
             for value in points & held.keys():
                 see(value, held[value])
             for node in later:
-                result = held[node.output] = apply(node.at(size), *_arguments(node, held))
+                result = held[node.output] = apply(node.at(size), *arguments(node, held))
                 if node.output in points:
                     see(node.output, seen(node, result))
-
-
-def layer_path(node: Node) -> str:
-    """The path of the module whose weight it is."""
-    weight = node.inputs[0 if node.op == "Embedding" else 1]
-    return weight.path.rpartition(".")[0] if weight.path else node.module
-
-
-def _arguments(node: Node, held: dict[Value, Tensor]) -> list[Any]:
-    return [held[x] if isinstance(x, Value) else x for x in node.inputs]
-
-
-def _beforehand(graph: Graph) -> dict[Node, None]:
-    """The operations whose inputs are weights, constants, or results of such operations, and whose
-    results do not grow with the batch.
-    """
-    known = {v for v in graph.values if v.tensor is not None and v.sizes == v.shape}
-    found: dict[Node, None] = {}
-    for node in graph.nodes:
-        steady = node.output.sizes == node.output.shape
-        if steady and all(not isinstance(x, Value) or x in known for x in node.inputs):
-            found[node] = None
-            known.add(node.output)
-    return found
-
-
-def _moves(node: Node) -> bool:
-    """Whether an operation only moves numbers: so does one that stacks a single tensor."""
-    return node.op in MOVED or (node.op == "Concatenate" and len(node.inputs) == 1)
-
-
-def _live(graph: Graph) -> dict[Node, None]:
-    """The operations that the result needs, in order."""
-    needed, found = set(graph.outputs), []
-    for node in reversed(graph.nodes):
-        if node.output in needed:
-            found.append(node)
-            needed.update(x for x in node.inputs if isinstance(x, Value))
-    return dict.fromkeys(reversed(found))
-
-
-def _together(node: Node) -> bool:
-    """Whether the axes of a mean lie side by side, the first not among them."""
-    axes = node.settings["axis"]
-    return bool(axes) and min(axes) > 0 and max(axes) - min(axes) == len(axes) - 1
-
-
-def folded(step: Step, known: dict[Value, Any]) -> tuple[Any, Any]:
-    """Weight and bias (or None) of a layer with the multiplications and additions after it.
-
-    Written with operators, for Tensors and NumPy arrays alike.
-    """
-    weight, bias = (known.get(x) for x in step.nodes[0].inputs[1:])
-    assert weight is not None
-    lead = (-1, *[1] * (len(weight.shape) - 1))
-    for node in step.folded:
-        other = next(x for x in node.inputs if not isinstance(x, Value) or x in known)
-        row = known[other].reshape((-1,)) if isinstance(other, Value) else other
-        if node.op in ("Add", "Subtract"):
-            row = -row if node.op == "Subtract" else row
-            bias = row if bias is None else bias + row
-            continue
-        row = 1 / row if node.op == "Divide" else row
-        column = row.reshape(lead) if isinstance(other, Value) else row
-        weight, bias = weight * column, None if bias is None else bias * row
-    return weight, bias

@@ -14,7 +14,8 @@ from ..engine.creation import tensor
 from ..engine.dtypes import float64, int32
 from ..engine.tensor import Tensor
 from .graph import Value
-from .integer_plan import Plan, Step, layer_path
+from .integer_parts import Step, layer_path
+from .integer_plan import Plan
 from .integer_steps import Call, IntegerStep, Known, MoveStep, Prepared, alone, moves
 from .layers import Coded
 from .models import backend_of

@@ -23,7 +23,8 @@ from ..engine.tensor import Tensor
 from ..nn import Module
 from ..nn.summary import MULTIPLY_ADDS
 from .graph import Node, Value
-from .integer_plan import Plan, Step, folded, layer_path
+from .integer_parts import Step, folded, layer_path
+from .integer_plan import Plan
 from .layers import Coded
 from .models import backend_of
 from .nodes import resolved

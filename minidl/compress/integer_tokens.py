@@ -17,7 +17,8 @@ from ..errors import ArgumentError
 from ..ops import check
 from ..ops.attention import BY_HEAD
 from .graph import Value
-from .integer_plan import Plan, Step, layer_path
+from .integer_parts import Step, layer_path
+from .integer_plan import Plan
 from .integer_steps import IntegerStep, Known, Prepared
 from .layers import Coded
 from .models import backend_of

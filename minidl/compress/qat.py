@@ -28,7 +28,8 @@ from ..ops.attention import BY_HEAD
 from .fake_quantize import FakeQuantize, fake_quantize
 from .graph import Node, Value
 from .integer import How, IntegerModel
-from .integer_plan import ON_THE_SAME_GRID, Plan, Slot, Step, folded
+from .integer_parts import Slot, Step, folded
+from .integer_plan import ON_THE_SAME_GRID, Plan
 from .models import backend_of, clone
 from .observer import MinMax, MovingAverageMinMax
 from .post_training import check_batches, settings

@@ -14,7 +14,8 @@ from ..engine.tensor import Tensor
 from ..errors import ArgumentError, NonFiniteError
 from ..nn import Module
 from .integer import How, IntegerModel, planned
-from .integer_plan import Plan, Point
+from .integer_parts import Point
+from .integer_plan import Plan
 from .integer_recurrent import state_grid
 from .models import in_use, inputs
 from .observer import Observer
