@@ -61,6 +61,10 @@ class Scope:
         slot, start = self.place(value)
         return self._view(value.name, slot, start + offset, shape, dtype)
 
+    def nothing(self, dtype: DType) -> str:
+        """An empty array, for what is left out."""
+        return self._view("nothing", 0, 0, (0,), dtype)
+
     def table(self, array: Array) -> str:
         """An array that is the same in all runs."""
         known = [i for i, other in enumerate(self.tables) if other is array]
@@ -236,9 +240,7 @@ def product(
     sample = 1, real, (0,) * 3, real, (0,) * 3, real, real.reshape(1, 1, 1), 1, (1, 1), False, real
     scope.samples.append(("linear.products", sample))
     use = scope.kernel("linear.products", work, linear.LARGE)
-    start, end = (
-        f"np.empty(0, {KINDS[y.dtype]})" if v is None else scope.flat(v) for v in (bias, gate)
-    )
+    start, end = (scope.nothing(y.dtype) if v is None else scope.flat(v) for v in (bias, gate))
     return [
         f"{use}({plain(tiles)}, {scope.flat(a)}, {plain(*first)}, {scope.flat(b)}, "
         f"{plain(*second)}, {start}, {scope.array(y, batch, rows, columns)}, {plain(depth)}, "
@@ -369,7 +371,7 @@ def _loss(
     scope: Scope, use: str, names: Sequence[str], settings: Sequence[Any], classes: int, call: Call
 ) -> list[str]:
     target, weight, ignore_index, smoothing = settings
-    weights = f"np.empty(0, {KINDS[call.results[0].dtype]})"
+    weights = scope.nothing(call.results[0].dtype)
     given = [
         *names, scope.array(target), weights if weight is None else scope.array(weight),
         plain(ignore_index), repr(float(smoothing)), plain(block_of_rows(classes)),

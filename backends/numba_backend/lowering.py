@@ -91,6 +91,8 @@ class NativeReplay(PythonReplay):
         self.loops: list[str] = []
         self.stretches: list[str] = []
         super().__init__(program, lowering)
+        if not self.from_python:
+            self.run = self.space["run"]  # NumPy has nothing to warn of
         if self.scope.parallel:
             self.run, self._parallel = self._threaded, self.run
 

@@ -6,7 +6,6 @@ import functools
 import types
 import warnings
 from collections.abc import Callable
-from operator import is_
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from backends import Backend
@@ -31,8 +30,7 @@ class Compiled(Generic[P, R]):
         self.recordings: dict[Any, list[Recording]] = {}
         self.last: Recording | None = None
         self.eager = False  # for good: what it does cannot be replayed, or changes too often
-        self._cells, self._globals, self._names = _surroundings(step)
-        self._around = self._outside()
+        self._around = _surroundings(step)
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else types.MethodType(self, owner)
@@ -42,9 +40,10 @@ class Compiled(Generic[P, R]):
             return self.step(*args, **kwargs)
         tensors: list[Tensor] = []
         key = _key((args, kwargs) if kwargs else args, tensors)
-        around = self._outside()
-        if not all(map(is_, around, self._around)):
-            self.recordings, self._around = {}, around
+        for read, known in self._around:
+            if read() is not known:
+                self.recordings, self._around = {}, _surroundings(self.step)
+                break
         reason: str | None = "its arguments have other shapes, dtypes or values"
         known = self.recordings.get((key, modes.recording.enabled, modes.get_backend()), ())
         for recording in known:
@@ -53,11 +52,6 @@ class Compiled(Generic[P, R]):
                 self.last = recording
                 return result  # type: ignore[no-any-return]
         return self._record(key, tensors, reason, args, kwargs)
-
-    def _outside(self) -> list[Any]:
-        """What the variables that the step takes from outside refer to now."""
-        found = [self._globals.get(name) for name in self._names]
-        return found + [cell.cell_contents for cell in self._cells]
 
     def _record(self, key: Any, given: list[Tensor], reason: Any, args: Any, kwargs: Any) -> R:
         if sum(map(len, self.recordings.values())) >= self.recompile_limit:
@@ -170,11 +164,15 @@ def _key(argument: Any, tensors: list[Tensor]) -> Any:
     return type(argument), argument
 
 
-def _surroundings(step: Any) -> tuple[Any, dict[str, Any], list[str]]:
-    """The closure of a function, its global variables, and the names that it uses of them."""
+def _surroundings(step: Any) -> list[tuple[Callable[[], Any], Any]]:
+    """What the variables that a step takes from outside refer to, and how to look again."""
     function = getattr(step, "__func__", step)
     code = getattr(function, "__code__", None)
     if code is None:
-        return (), {}, []
-    names = [name for name in code.co_names if name in function.__globals__]
-    return function.__closure__ or (), function.__globals__, names
+        return []
+    space = function.__globals__
+    reads = [functools.partial(space.get, name) for name in code.co_names if name in space]
+    reads += [
+        functools.partial(getattr, cell, "cell_contents") for cell in function.__closure__ or ()
+    ]
+    return [(read, read()) for read in reads]

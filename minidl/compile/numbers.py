@@ -56,7 +56,7 @@ class Update:
         self.known = self._calls(run[2])
         self.first = self.stop = first  # its numbers' positions in the list of all
         self.arguments = [self._numbered(call[1:]) for call in self.known]
-        self._parts = [_parts(call) for call in self.known]
+        self._patterns = [_pattern(call) for call in self.known]
 
     def _calls(self, step: int) -> Notes:
         self._notes.calls = []
@@ -83,8 +83,8 @@ class Update:
             return None
         numbers: list[Any] = []
         calls = self._calls(flat.steps[self.members[0]] + 1)
-        for call, known, (changing, fixed) in zip(calls, self.known, self._parts, strict=True):
-            if len(call) != len(known) or not all(map(is_, fixed(call), fixed(known))):
+        for call, (length, changing, fixed, before) in zip(calls, self._patterns, strict=True):
+            if len(call) != length or not all(map(is_, fixed(call), before)):
                 return None
             numbers += changing(call)
         return numbers
@@ -98,10 +98,13 @@ class Update:
 _constraint = attrgetter("constraint")
 
 
-def _parts(call: Sequence[Any]) -> list[Callable[[Sequence[Any]], Sequence[Any]]]:
-    """Functions that pick the numbers out of such a call, and the rest."""
+def _pattern(call: Sequence[Any]) -> tuple[int, Any, Any, Sequence[Any]]:
+    """Of such a call the length, functions that pick out its numbers and the rest, and the rest."""
     changes = [type(a) in (int, float) for a in call]
-    return [_picker([i for i, c in enumerate(changes) if c is kind]) for kind in (True, False)]
+    changing, fixed = (
+        _picker([i for i, c in enumerate(changes) if c is kind]) for kind in (True, False)
+    )
+    return len(call), changing, fixed, fixed(call)
 
 
 def _picker(at: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:

@@ -35,7 +35,7 @@ class Recording:
             x.grad = own.grad
         self.rests_on = list(recorder.rests_on.values())
         self.modules = [vars(module) for module in recorder.modules.values()]
-        self.remembered = [list(attributes.values()) for attributes in self.modules]
+        self.attributes = self._attributes()
         self.replay: Replay | None = None
         self.lock = threading.Lock()  # two runs at once would share the arena
         recorder.forget()
@@ -60,39 +60,48 @@ class Recording:
     def _outside(self, recorder: Recorder) -> None:
         """Tensors that took part: their arrays, and what becomes of gradients and versions."""
         part = [x for x, _ in recorder.leaves.values() if x.backend is self.backend]
-        self.leaves = [(x, x.data, x.requires_grad) for x in part]
+        entry = [recorder.gradient_at_entry(x) for x in part]
+        self.leaves = [
+            (x, x.data, x.requires_grad, grad is None) for x, grad in zip(part, entry, strict=True)
+        ]
+        self.read = [
+            (x, grad) for x, grad in zip(part, entry, strict=True)
+            if x.requires_grad and grad is not None and grad is not True
+        ]  # fmt: skip
         self.changed = [
             x for x, version in recorder.leaves.values() if x.version.changed != version
         ]
-        owners = [x for x in part if x.requires_grad]
-        self.entry = [(x, recorder.gradient_at_entry(x)) for x in owners]
-        grads = [(x, self._grad(recorder, x)) for x in owners]
+        grads = [(x, self._grad(recorder, x)) for x in part if x.requires_grad]
         self.made_grads = [(x, grad) for x, grad in grads if isinstance(grad, int)]
         self.kept_grads = [(x, grad) for x, grad in grads if not isinstance(grad, int)]
 
     # -- whether it applies ---------------------------------------------------------------------
     def stale(self) -> str | None:
         """What is other than it was while recording; None if nothing is."""
-        for x, array, needs in self.leaves:
+        for x, array, needs, without in self.leaves:
             if x.data is not array:
                 return f"a tensor of shape {x.shape} has another array"
             if x.requires_grad is not needs:
                 return f"a tensor of shape {x.shape} was frozen or released"
+            if needs and (x.grad is None) is not without:
+                return "a parameter has a gradient already, or has none"
+        for x, array in self.read:
+            if x.grad is None or x.grad.data is not array:
+                return "a parameter has another gradient"
         for x, version, changed in self.rests_on:
             if x.version is not version or version.changed != changed:
                 return f"a tensor of shape {x.shape} changed, from which others were computed"
-        for attributes, remembered in zip(self.modules, self.remembered, strict=True):
-            if len(attributes) != len(remembered) or not all(
-                map(is_, attributes.values(), remembered)
-            ):
-                return "a module changed: its mode, a setting or a part"
-        for x, entry in self.entry:
-            if entry is None:
-                if x.grad is not None:
-                    return "a parameter has a gradient already"
-            elif x.grad is None or (entry is not True and x.grad.data is not entry):
-                return "a parameter has no gradient, or another one"
+        now = self._attributes()
+        if len(now) != len(self.attributes) or not all(map(is_, now, self.attributes)):
+            return "a module changed: its mode, a setting or a part"
         return None
+
+    def _attributes(self) -> list[Any]:
+        """What the modules consist of."""
+        found: list[Any] = []
+        for attributes in self.modules:
+            found += attributes.values()
+        return found
 
     def numbers(self) -> list[Any] | None:
         """What changes from run to run; None where an optimizer would do something else now."""
@@ -133,6 +142,8 @@ class Recording:
                 update.advance()
         tensors = [Tensor(array, self.backend) for array in arrays]
         self._after(given, tensors)
+        if type(self.result) is int:  # one tensor, as mostly
+            return tensors[self.result], None
         return mapped(self.result, tensors.__getitem__, int), None
 
     def _after(self, given: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
