@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from minidl.compile import numbers, plan, record, recording, traced
+from minidl.engine import modes
 
 compiled = importlib.import_module("minidl.compile.compiled")
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -55,18 +56,12 @@ def shapes_are_not_part_of_the_key(monkeypatch):
 
 @found_by("test_compile.test_a_variable_of_the_step_that_is_assigned_anew_is_seen")
 def variables_from_outside_are_not_compared(monkeypatch):
-    monkeypatch.setattr(compiled.Compiled, "_outside", lambda self: [])
+    monkeypatch.setattr(compiled, "_surroundings", lambda step: [])
 
 
 @found_by("test_compile.test_train_and_eval_are_two_programs")
 def modules_are_not_compared(monkeypatch):
-    whole = recording.Recording.stale
-
-    def stale(self):
-        self.modules, self.remembered = [], []
-        return whole(self)
-
-    monkeypatch.setattr(recording.Recording, "stale", stale)
+    monkeypatch.setattr(recording.Recording, "_attributes", lambda self: [])
 
 
 @found_by("test_compile.test_values_assigned_or_loaded_between_replays_are_seen")
@@ -79,10 +74,26 @@ def gradients_at_the_start_are_not_compared(monkeypatch):
     whole = recording.Recording.stale
 
     def stale(self):
-        self.entry = []
+        self.leaves = [(*leaf, leaf[0].grad is None) for *leaf, _ in self.leaves]
         return whole(self)
 
     monkeypatch.setattr(recording.Recording, "stale", stale)
+
+
+@found_by("test_workloads.test_codes_that_changed_are_seen")
+def what_was_packed_is_kept_for_good(monkeypatch):
+    whole = recording.Recording.stale
+
+    def stale(self):
+        self.rests_on = []
+        return whole(self)
+
+    monkeypatch.setattr(recording.Recording, "stale", stale)
+
+
+@found_by("test_workloads.test_an_integer_program_gives_the_same_bits")
+def preparing_is_part_of_the_step(monkeypatch):
+    monkeypatch.setattr(modes, "is_aside", lambda: False)
 
 
 @found_by("test_compile.test_a_label_out_of_range_is_refused_and_nothing_changes")
