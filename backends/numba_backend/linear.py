@@ -27,11 +27,10 @@ Triple = tuple[int, int, int]
 
 @tasks(calls=[micro, transpose_block])
 def products(a: Array, a_strides: Triple, b: Array, b_strides: Triple, bias: Array, y: Array,
-             depth: int, tile: Pair, relu: bool, gate: Array, part: int) -> None:  # fmt: skip
+             depth: int, tile: Pair, relu: bool, part: int) -> None:  # fmt: skip
     """A tile of y[n] = a[n] @ b[n] + bias, and relu of it if asked for, while it is in the cache.
 
-    a and b are flat; their strides are (matrix, row, column). Where gate, flat and as large as y,
-    is not positive, y becomes 0: so relu's gradient is taken in the same pass.
+    a and b are flat; their strides are (matrix, row, column).
     """
     rows, columns = y.shape[1:]
     down, across = (rows + tile[0] - 1) // tile[0], (columns + tile[1] - 1) // tile[1]
@@ -53,11 +52,6 @@ def products(a: Array, a_strides: Triple, b: Array, b_strides: Triple, bias: Arr
             row = y[n, m, c : c + width]
             for i in range(width):
                 row[i] = 0 if row[i] <= 0 else row[i]
-    if gate.size:
-        for m in range(r, r + height):
-            row, start = y[n, m, c : c + width], gate[(n * rows + m) * columns + c :]
-            for i in range(width):
-                row[i] = 0 if start[i] <= 0 else row[i]
 
 
 @helper
@@ -279,8 +273,7 @@ def _product(a: Array, b: Array, bias: Array | None, y: Array, relu: bool = Fals
     (first, first_strides), (second, second_strides) = _operand(a), _operand(b)
     read = b.nbytes if second_strides[2] == 1 else 0
     tile, tiles = tile_size(stack.shape[0], rows, columns, read, y.itemsize)
-    none = NOTHING[y.dtype]
     products(
-        tiles, first, first_strides, second, second_strides, none if bias is None else plain(bias),
-        stack, a.shape[-1], tile, relu, none,
+        tiles, first, first_strides, second, second_strides,
+        NOTHING[y.dtype] if bias is None else plain(bias), stack, a.shape[-1], tile, relu,
     )  # fmt: skip

@@ -20,9 +20,10 @@ from . import jit, native
 from .elementwise import PARALLEL_FROM
 from .formulas import fusible, loop_lines, target
 from .launches import FINITE, Launched, launched
-from .lowered import TABLE, Scope, launch_lines
+from .lowered import TABLE
 from .optimizer import adam_constants
 from .rewrites import rewritten
+from .scope import Scope, launch_lines
 
 HEADER = '''"""A step that minidl.compile recorded. This file is a cache: it may be deleted."""
 

@@ -1,7 +1,7 @@
 """Calls put in other words before they are lowered, so that loops and products do more of them.
 
 A concatenation, and the gradient of a slice, become copies to parts of the result, which are loops.
-A product of which only the gradient of a relu is taken does that on its way out.
+The gradient of a linear layer takes that of a relu on its way in.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from ..numpy_backend.lowering import aligned, view
 from ..numpy_backend.shape import BASIC
 from ..program import Call, Value
 from .formulas import fusible
-from .lowered import TABLE, Scope
 
 
 def rewritten(calls: Sequence[Call]) -> list[Call]:
@@ -28,31 +27,30 @@ def rewritten(calls: Sequence[Call]) -> list[Call]:
 
 
 def gated(calls: Sequence[Call]) -> list[Call]:
-    """Where only the gradient of a relu reads a product, the product takes it on the way out."""
+    """Where only a linear layer's gradient reads that of a relu, it takes the relu's on the way."""
     kept = list(calls)
-    for grad in calls:
-        if grad.method != "relu_grad" or grad.writes:
+    makers = {call.results[0]: call for call in calls if call.method == "relu_grad"}
+    for call in calls:
+        if call.method != "linear_grad":
             continue
-        x, y = grad.arguments
-        makers = [i for i, call in enumerate(kept) if call.method == "matmul" and x in call.results]
-        readers = sum(x in (v.root for v in call.reads) for call in calls)
-        if not makers or readers != 1 or kept[makers[0]].writes or not _fixed(y, kept, makers[0]):
+        grad, x, weight, before, *rest = call.arguments
+        relu = makers.get(grad)
+        readers = sum(grad in (v.root for v in other.reads) for other in calls)
+        if relu is None or readers != 1 or before is not None or grad.kind != "temporary":
             continue
-        product = kept[makers[0]]
-        operation = f"{product.operation} {grad.operation}".strip()
-        fused = Call(
-            "matmul_relu_grad", (*product.arguments[:2], y), grad.results, (), operation
-        )  # fmt: skip
-        if TABLE[fused.method](fused, Scope()) is not None:
-            kept[makers[0]] = fused
-            kept.remove(grad)
+        inner, y = relu.arguments
+        between = calls[calls.index(relu) : calls.index(call)]
+        if inner.contiguous and y.contiguous and _unchanged((inner, y), between):
+            call.arguments = (inner, x, weight, y, *rest)
+            call.operation = f"{call.operation} {relu.operation}".strip()
+            kept.remove(relu)
     return kept
 
 
-def _fixed(y: Value, calls: Sequence[Call], at: int) -> bool:
-    """Whether a temporary is made before this call, and not changed from there on."""
-    made = any(y.root in call.results for call in calls[:at])
-    return made and not any(y.root is v.root for call in calls[at:] for v in call.writes)
+def _unchanged(values: Sequence[Value], calls: Sequence[Call]) -> bool:
+    """Whether none of these calls writes to the memory of a value."""
+    roots = [value.root for value in values]
+    return not any(v.root in roots for call in calls for v in call.writes)
 
 
 def _concatenated(call: Call) -> list[Call]:

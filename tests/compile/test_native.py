@@ -126,13 +126,16 @@ def test_a_loop_ends_where_memory_is_read_as_other_elements(numba_backend):
 
 
 def test_a_gate_that_changes_is_read_when_it_was():
-    x, a, b = (value((4, 4)) for _ in range(3))
-    y, product, grad = (value((4, 4)) for _ in range(3))
-    relu, matmul = Call("relu", (x,), (y,)), Call("matmul", (a, b, None), (product,))
-    change, back = Call("copyto", (y, x), writes=(y,)), Call("relu_grad", (product, y), (grad,))
-    assert [c.method for c in gated([relu, matmul, back])] == ["relu", "matmul_relu_grad"]
-    calls = [relu, matmul, change, back]
-    assert gated(calls) == calls
+    x, y, grad, passed, made, other = (value((4, 4)) for _ in range(6))
+    none = None, None
+    gate = Call("relu_grad", (grad, y), (passed,))
+    change = Call("copyto", (y, x), writes=(y,))
+    after = Call("linear_grad", (passed, x, None, None, False, none), (made,))
+    again = Call("add", (passed, passed), (other,))
+    for calls in ([gate, change, after], [gate, after, again]):
+        assert gated(calls) == calls
+    assert gated([change, gate, after]) == [change, after]
+    assert after.arguments == (grad, x, None, y, False, none)
 
 
 def value(shape, dtype=F32):
