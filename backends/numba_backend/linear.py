@@ -236,10 +236,10 @@ def _rows(x: Array, weight: Array, bias: Array | None, relu: bool) -> Array:
         _product(x, weight.T, bias, y, relu)
         return y
     tile, tiles = tile_size(1, rows, columns, 0, x.itemsize)
-    none = NOTHING[x.dtype]
+    start = NOTHING[x.dtype] if bias is None else plain(bias)
     products(
-        tiles, x.reshape(-1), (0, depth, 1), weight.reshape(-1), (0, 1, depth),
-        none if bias is None else plain(bias), y.reshape(1, rows, columns), depth, tile, relu, none,
+        tiles, x.reshape(-1), (0, depth, 1), weight.reshape(-1), (0, 1, depth), start,
+        y.reshape(1, rows, columns), depth, tile, relu,
     )  # fmt: skip
     return y
 
