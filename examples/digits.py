@@ -127,8 +127,8 @@ def draw(found: list[compress.Stage], options: argparse.Namespace) -> None:
         panels[2].bar_label(bars, fmt="%.2f", padding=2, fontsize=7)
     panels[2].set_xticks(range(len(names)), names)
     panels[2].set_title("one image (ms, median)")
-    panels[2].margins(y=0.12)
-    panels[2].legend(frameon=False, fontsize=8)
+    panels[2].margins(y=0.25)  # room for the legend above the bars
+    panels[2].legend(frameon=False, fontsize=8, ncols=2, loc="upper right")
     for panel in panels:
         panel.tick_params(axis="x", labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
