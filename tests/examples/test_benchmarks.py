@@ -198,3 +198,12 @@ def test_every_workload_says_what_it_has_to(harness):
         assert len({row.name for row in module.ROWS}) == len(module.ROWS)
         for row in module.ROWS:
             assert any(c.backend for c in workload.those_for(module, row)), (name, row.name)
+
+
+def test_a_compressed_network_is_reported(tmp_path):
+    options = ("--data", "digits", "--epochs", "1", "--backend", "numpy")
+    command = [sys.executable, "-W", "error", str(FOLDER / "compressed.py"), *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("  ")[0] for line in done.stdout.splitlines()]
+    assert [rows.count(stage) for stage in ("float32", "half", "int8", "half, int8")] == [2] * 4
