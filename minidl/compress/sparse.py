@@ -43,12 +43,14 @@ class _SparseLinear(Function):
     """x W^T + b over the stored blocks; for inference only."""
 
     def __init__(
-        self, weight: SparseWeight, packed: Any, bias: Array | None, rests_on: Sequence[Tensor]
-    ) -> None:
-        self.weight, self.packed, self.bias, self.rests_on = weight, packed, bias, rests_on
+        self, weight: SparseWeight, packed: Any, bias: Array | None, relu: bool,
+        rests_on: Sequence[Tensor],
+    ) -> None:  # fmt: skip
+        self.weight, self.packed, self.bias, self.relu = weight, packed, bias, relu
+        self.rests_on = rests_on
 
     def forward(self, x: Array) -> Array:
-        return self.backend.sparse_linear(x, self.weight, self.packed, self.bias, False)
+        return self.backend.sparse_linear(x, self.weight, self.packed, self.bias, self.relu)
 
     def backward(self, grad: Any) -> Any:
         raise GraphError(
@@ -103,6 +105,13 @@ class SparseLinear(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
+        return self._apply(x, relu=False)
+
+    def forward_relu(self, x: Tensor) -> Tensor:
+        """relu(forward(x)) in one pass."""
+        return self._apply(x, relu=True)
+
+    def _apply(self, x: Tensor, relu: bool) -> Tensor:
         check.tensors("SparseLinear", x=x)
         if x.backend is not self.values.backend:
             raise mismatch("SparseLinear", x.backend.name, self.values.backend.name)
@@ -112,13 +121,13 @@ class SparseLinear(Module):
             raise ShapeError(
                 f"SparseLinear: x must be (..., {self.in_features}), got shape {x.shape}"
             )
-        function = self._function()
+        function = self._function(relu)
         if x.ndim == 2:
             return apply(function, x)
         flat = x.reshape((-1, self.in_features) if x.size else (0, self.in_features))
         return apply(function, flat).reshape((*x.shape[:-1], self.out_features))
 
-    def _function(self) -> _SparseLinear:
+    def _function(self, relu: bool) -> _SparseLinear:
         """The operation; what is packed is packed anew after the buffers moved or changed."""
         shape = (self.out_features, self.in_features)
         weight = SparseWeight(self.values.data, self.indices.data, self.starts.data, shape)
@@ -127,8 +136,10 @@ class SparseLinear(Module):
             with aside():
                 packed = self.values.backend.sparse_pack(weight)
             ready = self._ready = version, version.changed, packed
-        bias = None if self.bias is None else self.bias.data
-        return _SparseLinear(weight, ready[2], bias, list(self.buffers()))
+        held = [self.values, self.indices, self.starts]
+        if self.bias is None:
+            return _SparseLinear(weight, ready[2], None, relu, held)
+        return _SparseLinear(weight, ready[2], self.bias.data, relu, [*held, self.bias])
 
     def dense(self) -> np.ndarray:
         """The weight (O, D) with its zeros, on the host."""

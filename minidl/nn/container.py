@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, Self
 
-from .. import ops
 from ..engine.creation import Where
 from ..engine.dtypes import float32
 from ..engine.random import Generator
@@ -69,9 +68,9 @@ class _Numbered(Module):
 class Sequential(_Numbered):
     """Modules that are called one after the other; a mapping of names to modules names them.
 
-    A Linear and the ReLU after it compute in one pass, unless somebody hooked into one of them; see
-    `ops.linear_relu`. A slice is a Sequential whose modules are numbered from 0 (in PyTorch they
-    keep their names).
+    A Linear and the ReLU after it compute in one pass, unless somebody hooked into one of them, and
+    so does any module whose class has a `forward_relu`. A slice is a Sequential whose modules are
+    numbered from 0 (in PyTorch they keep their names).
 
     >>> import minidl
     >>> from minidl import nn
@@ -91,8 +90,8 @@ class Sequential(_Numbered):
         joined = False  # whether this module was computed with the one before it
         for module, following in pairwise([*self._modules(), None]):
             if not joined:
-                joined = _bare(module, Linear) and _bare(following, ReLU)
-                x = ops.linear_relu(x, module.weight, module.bias) if joined else module(x)
+                joined = type(following) is ReLU and _bare(following) and _takes_relu(module)
+                x = module.forward_relu(x) if joined else module(x)
             else:
                 joined = False
         return x
@@ -118,11 +117,14 @@ class LinearReLU(Sequential):
         super().__init__(Linear(in_features, out_features, bias, **options), ReLU())
 
 
-def _bare(module: Module | None, kind: type[Module]) -> bool:
-    """Whether a module is of that kind, and calling it does nothing besides."""
-    if type(module) is not kind:
-        return False
+def _bare(module: Module) -> bool:
+    """Whether calling a module does what its class says, and nothing besides."""
     return not (module._hooks or module._pre_hooks or "forward" in vars(module))
+
+
+def _takes_relu(module: Module) -> bool:
+    """Whether its own class has a `forward_relu`: a subclass may have another `forward`."""
+    return "forward_relu" in vars(type(module)) and _bare(module)
 
 
 class ModuleList(_Numbered):

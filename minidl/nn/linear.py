@@ -41,6 +41,10 @@ class Linear(Module):
     def forward(self, x: Tensor) -> Tensor:
         return ops.linear(x, self.weight, self.bias)
 
+    def forward_relu(self, x: Tensor) -> Tensor:
+        """relu(forward(x)) in one pass."""
+        return ops.linear_relu(x, self.weight, self.bias)
+
 
 class Identity(Module):
     """x itself: a place to put something else later; takes and ignores any arguments.

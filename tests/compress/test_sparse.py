@@ -46,6 +46,19 @@ def test_a_sparse_layer_computes_what_the_dense_one_does(backend, amount, block,
     assert_close(twin(x).numpy(), expected, bound, np.float32)
 
 
+@pytest.mark.parametrize("block", [1, 16])
+def test_a_relu_behind_a_sparse_layer_is_taken_with_it(backend, block):
+    layer = prune.magnitude(nn.Linear(9, 33, backend=backend, generator=Generator(1)), 0.5)
+    x = minidl.randn(4, 9, backend=backend, generator=Generator(2))
+    model = nn.Sequential(SparseLinear(layer, block), nn.ReLU()).eval()
+    seen: list[str] = []
+    with minidl.observe(lambda phase, function, inputs, result: seen.append(function.name)):
+        y = model(x).numpy()
+    assert seen == ["_SparseLinear"]
+    assert_same(y, np.maximum(model[0](x).numpy(), 0), signed_zero=False)
+    assert (y == 0).any()
+
+
 def test_only_blocks_with_a_weight_are_stored(backend):
     layer = nn.Linear(3, 5, backend=backend)
     weight = np.zeros((5, 3), np.float32)
