@@ -201,7 +201,7 @@ def test_every_workload_says_what_it_has_to(harness):
 
 
 def test_a_compressed_network_is_reported(tmp_path):
-    options = ("--data", "digits", "--epochs", "1", "--backend", "numpy")
+    options = ("--data", "digits", "--epochs", "1", "--tuning", "1", "--backend", "numpy")
     command = [sys.executable, "-W", "error", str(FOLDER / "compressed.py"), *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
