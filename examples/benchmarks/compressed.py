@@ -1,7 +1,7 @@
 """Half the channels, 8-bit integers, and both: what a network loses, weighs and takes.
 
     python examples/benchmarks/compressed.py --model lenet
-    python examples/benchmarks/compressed.py --model resnet8
+    python examples/benchmarks/compressed.py --model resnet8 --tuning 16
 
 The network is trained here; a copy loses half of its channels and learns from the whole one; then
 both are computed in integers. What to expect: a tenth of a point lost or two, a quarter of the
