@@ -24,7 +24,7 @@ from ..errors import ArgumentError, CheckpointError
 from ..nn import Module, ModuleList
 from ..ops import check
 from .graph import Node, Value, trace
-from .integer_loop import IntegerProgram, Loop
+from .integer_loop import IntegerProgram, Loop, Watched
 from .integer_parts import Door, Slot, Step, layer_path
 from .integer_plan import Plan
 from .integer_recurrent import FillStep, LSTMStep, StatesStep
@@ -108,7 +108,7 @@ _KINDS = {
 _JOINED = ("weight_scale", "bias")
 
 
-class IntegerModel(Module):
+class IntegerModel(Watched):
     """What `quantize_model` makes with calibration data; printing it shows its steps.
 
     Buffers: scale (float32) and zero_point (int32) hold the grids of all values; each step has its

@@ -7,10 +7,20 @@ from typing import Any, NamedTuple
 
 from backends import Array
 
-from ..engine.function import Function
+from ..engine.function import Function, Version
 from ..engine.tensor import Tensor
 from ..errors import GraphError
+from ..nn import Module
 from ..nn.summary import MULTIPLY_ADDS
+
+
+class Watched(Module):
+    """A module from whose buffers something was prepared: another buffer is a change, too."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if isinstance(value, Tensor):
+            Version().change()  # of nothing that exists: programs look at their buffers again
 
 
 class Loop(NamedTuple):

@@ -20,9 +20,9 @@ from ..engine.creation import tensor
 from ..engine.dtypes import float32, float64, int32
 from ..engine.modes import no_grad
 from ..engine.tensor import Tensor
-from ..nn import Module
 from ..nn.summary import MULTIPLY_ADDS
 from .graph import Node, Value
+from .integer_loop import Watched
 from .integer_parts import Step, folded, layer_path
 from .integer_plan import Plan
 from .layers import Coded
@@ -46,7 +46,7 @@ Known: TypeAlias = dict[Value, Tensor]  # what does not depend on the input
 Prepared: TypeAlias = Callable[[int], Call]  # batch size -> call
 
 
-class IntegerStep(Module):
+class IntegerStep(Watched):
     """One step: slots that it reads and writes, and the grids of those that hold codes.
 
     A grid is a number, the place of its scale and zero point in the program's; -1 for floats.

@@ -191,6 +191,17 @@ def test_moving_and_loading_refresh_what_was_prepared(backend, reference):
     assert state(twin) != state(first)
 
 
+def test_another_buffer_in_a_step_is_noticed(backend):
+    x = vectors(backend)
+    one, two = (quantize_model(mlp(backend, seed), [x]) for seed in (0, 1))
+    expected = two(x).numpy()
+    assert (one(x).numpy() != expected).any()
+    for mine, other in ((one, two), *zip(one.steps, two.steps, strict=True)):
+        for name, buffer in other.named_buffers(recurse=False):
+            setattr(mine, name, buffer)
+    assert_same(one(x).numpy(), expected)
+
+
 def test_a_program_counts_its_multiply_adds(backend):
     model, x = cnn(backend), images(backend)
     found = nn.summary(quantize_model(model, [x]), x).multiply_adds
