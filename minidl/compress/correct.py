@@ -20,7 +20,7 @@ from ..ops import check
 from .correct_integers import correct_program
 from .integer import IntegerModel
 from .layers import QuantConv2d, QuantLinear
-from .models import clone, compressible, in_use, inputs
+from .models import clone, compressible, run_hooked
 from .weight_only import WeightOnlyLinear
 
 CORRECTED = (Linear, Conv2d, QuantLinear, QuantConv2d, WeightOnlyLinear)  # with a float bias
@@ -97,13 +97,7 @@ def _means(model: Module, layers: dict[str, Module], batches: list[Any]) -> dict
         return hook
 
     removes = [layer.register_forward_hook(add(path)) for path, layer in layers.items()]
-    try:
-        with in_use(model):
-            for batch in batches:
-                model(inputs(batch, model))
-    finally:
-        for remove in removes:
-            remove()
+    run_hooked(model, batches, removes)
     return {path: total / max(count, 1) for path, (total, count) in sums.items()}
 
 

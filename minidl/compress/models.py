@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeGuard
 
@@ -112,10 +112,18 @@ def reaching(model: Module, layers: Mapping[str, Module], example: Any) -> dict[
         return lambda module, args: found.update({path: args[0]})
 
     removes = [layer.register_forward_pre_hook(keep(path)) for path, layer in layers.items()]
+    run_hooked(model, [example], removes)
+    return found
+
+
+def run_hooked(
+    model: Module, batches: Iterable[Any], removes: Iterable[Callable[[], None]]
+) -> None:
+    """Run a model in use on batches, for what its hooks see; then remove these hooks."""
     try:
         with in_use(model):
-            model(inputs(example, model))
+            for batch in batches:
+                model(inputs(batch, model))
     finally:
         for remove in removes:
             remove()
-    return found

@@ -26,7 +26,7 @@ from ..engine.modes import no_grad
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, NonFiniteError
 from ..nn import Conv2d, Linear, Module
-from .models import clone, in_use, inputs
+from .models import clone, run_hooked
 from .post_training import check_batches, layers, settings
 
 SWEEPS = 20  # over all weights; LeNet's settle after 5 to 10
@@ -120,13 +120,7 @@ def _grams(
         return hook
 
     removes = [layer.register_forward_pre_hook(see(path)) for path, layer in named.items()]
-    try:
-        with in_use(model):
-            for batch in batches:
-                model(inputs(batch, model))
-    finally:
-        for remove in removes:
-            remove()
+    run_hooked(model, batches, removes)
     return found
 
 
